@@ -1,0 +1,229 @@
+//! The one table of keys. Parsing, environment, defaults, `config reference` and `docs/configuration.md`
+//! all come from it; a key that does not stand here is an error.
+
+use super::raw::Value;
+
+/// What a key's value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A text that is never shown; its variable also exists as `…_FILE`.
+    Secret,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number within these bounds.
+    Number(i64, i64),
+    /// `true` or `false`.
+    Flag,
+    /// A number with a unit: `30s`, `15m`, `12h`, `90d`.
+    Duration,
+    /// So many in a while, `30/m` or `5/s`; `off` for no limit.
+    Rate,
+    /// An absolute `https://` URL; `http://` on loopback only.
+    Url,
+    /// A list of texts.
+    List,
+    /// A list of mappings whose keys stand below `name[]`.
+    Entries,
+    /// A mapping from names of the operator's own to texts.
+    Mapping,
+    /// A mapping from names of the operator's own to mappings whose keys stand below `name.*`.
+    Named,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its place, dotted; `[]` is any entry of a list, `*` any name.
+    pub path: &'static str,
+    /// The variable that sets it; empty for none.
+    pub env: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// What holds when it is not set, as it would be written; empty for nothing.
+    pub default: &'static str,
+    /// What it does, for the operator.
+    pub about: &'static str,
+}
+
+macro_rules! keys {
+    ($($path:literal $env:literal $kind:expr, $default:literal, $about:literal;)+) => {
+        /// Every key, in the order in which the reference shows them.
+        pub const KEYS: &[Key] = &[$(Key { path: $path, env: $env, kind: $kind, default: $default, about: $about }),+];
+    };
+}
+
+keys! {
+    "server.host" "LOKI_SERVER_HOST" Kind::Text, "127.0.0.1", "Address to listen on.";
+    "server.port" "LOKI_SERVER_PORT" Kind::Number(0, 65535), "57374", "Port to listen on; 0 picks a free one.";
+    "server.public_url" "LOKI_PUBLIC_URL" Kind::Url, "", "The address by which people reach this server. Default: http://localhost:PORT.";
+    "server.allowed_hosts" "LOKI_SERVER_ALLOWED_HOSTS" Kind::List, "", "More names (host or host:port) that a request may carry in Host, beside that of public_url.";
+    "server.trusted_proxies" "LOKI_SERVER_TRUSTED_PROXIES" Kind::List, "", "Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed.";
+    "server.workers" "LOKI_SERVER_WORKERS" Kind::Number(1, 512), "", "Worker threads. Default: one for each core.";
+    "server.max_connections" "LOKI_SERVER_MAX_CONNECTIONS" Kind::Number(1, 1_000_000), "10000", "Connections at once, for each worker.";
+    "server.secret" "LOKI_SERVER_SECRET" Kind::Secret, "", "Seals cookies, unfinished sign-ins and refresh tokens; at least 32 characters. Default: made at the first start and kept beside the SQLite file.";
+    "server.tls.enabled" "LOKI_TLS_ENABLED" Kind::Flag, "false", "Serve HTTPS.";
+    "server.tls.cert" "LOKI_TLS_CERT" Kind::Text, "", "File with the certificate chain, PEM.";
+    "server.tls.key" "LOKI_TLS_KEY" Kind::Text, "", "File with its private key, PEM.";
+    "database.url" "LOKI_DATABASE_URL" Kind::Secret, "sqlite://.loki/loki.db", "sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME.";
+    "log.level" "LOKI_LOG_LEVEL" Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info", "The least important lines that are still written.";
+    "log.format" "LOKI_LOG_FORMAT" Kind::Word(&["text", "json"]), "text", "One line of text or one JSON object for each event.";
+    "enterprise.auth.enabled" "LOKI_ENTERPRISE_AUTH" Kind::Flag, "true", "Ask for credentials. false is accepted on loopback only and makes everybody an administrator.";
+    "enterprise.auth.oidc" "LOKI_OIDC_PROVIDERS" Kind::Entries, "", "Identity providers; a single mapping is a list of one. The variable takes YAML or JSON.";
+    "enterprise.auth.oidc[].id" "" Kind::Text, "main", "Short name in addresses and rules.";
+    "enterprise.auth.oidc[].name" "" Kind::Text, "", "What the sign-in button says. Default: the issuer's host.";
+    "enterprise.auth.oidc[].issuer" "LOKI_OIDC_ISSUER" Kind::Url, "", "The issuer's URL, exactly as the provider writes it.";
+    "enterprise.auth.oidc[].client_id" "LOKI_OIDC_CLIENT_ID" Kind::Text, "", "Client ID that the provider gave.";
+    "enterprise.auth.oidc[].client_secret" "LOKI_OIDC_CLIENT_SECRET" Kind::Secret, "", "Client secret that the provider gave.";
+    "enterprise.auth.oidc[].client_auth" "LOKI_OIDC_CLIENT_AUTH" Kind::Word(&["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]), "", "How this client proves itself. Default: client_secret_basic with a secret, private_key_jwt with a key, else none.";
+    "enterprise.auth.oidc[].private_key_file" "LOKI_OIDC_PRIVATE_KEY_FILE" Kind::Text, "", "PEM key for private_key_jwt (PKCS#8; RSA, P-256, P-384 or Ed25519).";
+    "enterprise.auth.oidc[].private_key_id" "LOKI_OIDC_PRIVATE_KEY_ID" Kind::Text, "", "The kid by which the provider knows that key.";
+    "enterprise.auth.oidc[].audience" "LOKI_OIDC_AUDIENCE" Kind::Text, "", "The audience an ID token must name. Default: client_id.";
+    "enterprise.auth.oidc[].scopes" "LOKI_OIDC_SCOPES" Kind::List, "openid, email, profile", "Scopes to ask for; offline_access lets a session follow changes at the provider.";
+    "enterprise.auth.oidc[].groups_claim" "LOKI_OIDC_GROUPS_CLAIM" Kind::Text, "groups", "The claim that oidc_role_mapping looks into; /a/b walks into objects.";
+    "enterprise.auth.oidc[].userinfo" "LOKI_OIDC_USERINFO" Kind::Word(&["always", "when_needed", "never"]), "when_needed", "Ask the UserInfo endpoint: when_needed means when e-mail or the groups claim is missing.";
+    "enterprise.auth.oidc[].refresh_interval" "LOKI_OIDC_REFRESH_INTERVAL" Kind::Duration, "15m", "How often a session re-reads its claims (needs a refresh token).";
+    "enterprise.auth.oidc[].max_age" "LOKI_OIDC_MAX_AGE" Kind::Duration, "", "Ask the provider for a sign-in no older than this, and check auth_time.";
+    "enterprise.auth.oidc[].ca_file" "LOKI_OIDC_CA_FILE" Kind::Text, "", "More certificate authorities (PEM) for the provider's TLS.";
+    "enterprise.sessions.idle" "LOKI_SESSIONS_IDLE" Kind::Duration, "2h", "A session ends after this long without a request.";
+    "enterprise.sessions.absolute" "LOKI_SESSIONS_ABSOLUTE" Kind::Duration, "12h", "A session ends after this long whatever happens.";
+    "enterprise.sessions.fresh" "LOKI_SESSIONS_FRESH" Kind::Duration, "10m", "How old a sign-in may be for making a * token.";
+    "enterprise.tokens.default_expiration_days" "LOKI_TOKENS_DEFAULT_EXPIRATION_DAYS" Kind::Number(0, 36_500), "90", "Life of a token for which no other is asked; 0: as long as the maximum.";
+    "enterprise.tokens.max_expiration_days" "LOKI_TOKENS_MAX_EXPIRATION_DAYS" Kind::Number(0, 36_500), "366", "The longest life that may be asked for; 0: no limit.";
+    "enterprise.tokens.max_active_per_user" "LOKI_TOKENS_MAX_ACTIVE_PER_USER" Kind::Number(1, 100_000), "10", "Usable tokens that one person may hold.";
+    "enterprise.rbac.default_role" "LOKI_RBAC_DEFAULT_ROLE" Kind::Text, "viewer", "Role of a person whom no rule matches; none refuses them.";
+    "enterprise.rbac.oidc_role_mapping" "LOKI_RBAC_OIDC_ROLE_MAPPING" Kind::Mapping, "", "GROUP_OR_EMAIL: ROLE. A key with @ is a verified e-mail address, any other a value of the groups claim.";
+    "enterprise.rbac.rules" "LOKI_RBAC_RULES" Kind::Entries, "", "Rules that are tried before oidc_role_mapping, first match wins.";
+    "enterprise.rbac.rules[].claim" "" Kind::Text, "", "Claim by name, or by JSON Pointer when it begins with /.";
+    "enterprise.rbac.rules[].value" "" Kind::Text, "", "The value that it must have or hold; unquoted true, false and whole numbers keep their type.";
+    "enterprise.rbac.rules[].email" "" Kind::Text, "", "A verified e-mail address.";
+    "enterprise.rbac.rules[].email_domain" "" Kind::Text, "", "The domain of a verified e-mail address.";
+    "enterprise.rbac.rules[].provider" "" Kind::Text, "", "Only for people of this provider.";
+    "enterprise.rbac.rules[].role" "" Kind::Text, "", "The role that it gives.";
+    "enterprise.rbac.allowed_email_domains" "LOKI_RBAC_ALLOWED_EMAIL_DOMAINS" Kind::List, "", "When set, only people with a verified address in one of these domains may sign in.";
+    "enterprise.rbac.roles" "" Kind::Named, "", "Roles of your own.";
+    "enterprise.rbac.roles.*.scopes" "" Kind::List, "", "The scopes that the role grants.";
+    "enterprise.audit.queue" "LOKI_AUDIT_QUEUE" Kind::Number(16, 1_000_000), "8192", "Refusals and uses that may wait to be written; more are counted in a gap.";
+    "limits.peer" "LOKI_LIMITS_PEER" Kind::Rate, "3000/m", "Requests of one address without a valid credential.";
+    "limits.sign_in" "LOKI_LIMITS_SIGN_IN" Kind::Rate, "60/m", "Sign-ins that one address may begin.";
+    "limits.callback" "LOKI_LIMITS_CALLBACK" Kind::Rate, "60/m", "Sign-ins that one address may finish, and logout tokens it may send.";
+    "limits.bad_credentials" "LOKI_LIMITS_BAD_CREDENTIALS" Kind::Rate, "30/m", "Refused credentials of one address.";
+    "limits.token_creation" "LOKI_LIMITS_TOKEN_CREATION" Kind::Rate, "60/m", "Tokens that one caller may make.";
+    "limits.api" "LOKI_LIMITS_API" Kind::Rate, "6000/m", "Requests of one caller.";
+    "limits.body_bytes" "LOKI_LIMITS_BODY_BYTES" Kind::Number(1024, 16_777_216), "65536", "The longest request body.";
+    "limits.body_timeout" "LOKI_LIMITS_BODY_TIMEOUT" Kind::Duration, "10s", "How long a request body may take to arrive.";
+}
+
+impl Key {
+    /// The row of this table path.
+    pub fn find(path: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.path == path)
+    }
+
+    /// Whether `path` is a section or list that rows stand below.
+    pub fn is_section(path: &str) -> bool {
+        KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    }
+
+    /// The rows that stand right at or below a section, for "did you mean".
+    pub fn nearest(path: &str) -> Option<&'static str> {
+        let distance = |key: &&Self| edits(key.path, path);
+        let best = KEYS.iter().min_by_key(distance)?;
+        (edits(best.path, path) <= 3).then_some(best.path)
+    }
+
+    /// Whether the value may be shown.
+    pub const fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret)
+    }
+
+    /// Whether a value has the shape that the key asks for; if not, what would be right.
+    pub fn refuses(&self, value: &Value) -> Option<String> {
+        match (self.kind, value) {
+            (Kind::List, Value::List(items)) if items.iter().all(|i| matches!(i.value, Value::Scalar { .. })) => None,
+            (Kind::List | Kind::Entries, Value::Scalar { text, plain: true }) if text.is_empty() => None,
+            (Kind::List, Value::Scalar { .. }) => None,
+            (Kind::List, _) => Some("a list of texts".into()),
+            (Kind::Entries, Value::List(_) | Value::Map(_)) | (Kind::Named, Value::Map(_)) => None,
+            (Kind::Entries, _) => Some("a list of mappings".into()),
+            (Kind::Named, _) => Some("a mapping from names to mappings".into()),
+            (Kind::Mapping, Value::Map(entries))
+                if entries.iter().all(|(_, n)| matches!(n.value, Value::Scalar { .. })) =>
+            {
+                None
+            }
+            (Kind::Mapping, _) => Some("a mapping from names to texts".into()),
+            (_, Value::Scalar { text, .. }) => self.refuses_text(text),
+            (_, _) => Some("a single value".into()),
+        }
+    }
+
+    fn refuses_text(&self, text: &str) -> Option<String> {
+        let wrong = |fits: bool, expected: String| (!fits).then_some(expected);
+        match self.kind {
+            Kind::Number(least, most) => {
+                let fits = text.parse::<i64>().is_ok_and(|n| (least..=most).contains(&n));
+                wrong(fits, format!("a whole number from {least} to {most}"))
+            }
+            Kind::Flag => wrong(flag(text).is_some(), "true or false".into()),
+            Kind::Word(words) => wrong(words.contains(&text), format!("one of {}", words.join(", "))),
+            Kind::Duration => crate::domain::time::parse_duration(text).err().map(str::to_owned),
+            Kind::Rate => {
+                wrong(super::limits::Rate::parse(text).is_some(), "a rate such as 30/m or 5/s, or off".into())
+            }
+            Kind::Url => super::server::check_url(text).err(),
+            _ => wrong(text.len() <= 8192 && !text.contains('\0'), "at most 8192 characters".into()),
+        }
+    }
+}
+
+/// `true`/`false` and what people write in variables for it.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Levenshtein's distance, for short texts.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(100).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = corner + usize::from(ca != *cb);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn paths_and_variables_are_unique_and_defaults_are_valid() {
+        let paths: BTreeSet<_> = KEYS.iter().map(|k| k.path).collect();
+        assert_eq!(paths.len(), KEYS.len());
+        let variables: Vec<_> = KEYS.iter().map(|k| k.env).filter(|v| !v.is_empty()).collect();
+        assert_eq!(variables.iter().collect::<BTreeSet<_>>().len(), variables.len());
+        for key in KEYS.iter().filter(|k| !k.default.is_empty()) {
+            let value = Value::Scalar { text: key.default.into(), plain: true };
+            assert_eq!(key.refuses(&value), None, "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn a_typo_is_answered_with_the_key_that_was_meant() {
+        assert_eq!(Key::nearest("server.prot"), Some("server.port"));
+        assert_eq!(Key::nearest("colour.of.the.sky"), None);
+    }
+}

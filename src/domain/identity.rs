@@ -1,0 +1,209 @@
+//! Who is calling, and the permit that only the check can make.
+//!
+//! An action takes a [`Caller<R>`]. The only way to one is [`Identity::acting_as`], so an action that
+//! needs a right cannot be called unchecked: it would not compile (law 1).
+
+use std::{marker::PhantomData, sync::Arc};
+
+use super::{
+    event::{Actor, ActorKind},
+    scope::{Scope, ScopeSet},
+    session::{Session, SessionId},
+    time::Moment,
+    token::{Token, TokenId},
+};
+
+/// By what somebody proved who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The session cookie of a signed-in browser.
+    Session {
+        /// The session's public id.
+        id: SessionId,
+        /// When the person signed in.
+        signed_in_at: Moment,
+    },
+    /// A `loki_` token.
+    Token(TokenId),
+    /// The command line on the machine that holds the database.
+    Terminal,
+}
+
+impl Credential {
+    /// One word, for `/api/me` and metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Session { .. } => "session",
+            Self::Token(_) => "token",
+            Self::Terminal => "terminal",
+        }
+    }
+}
+
+/// A checked credential turned into somebody.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// How the audit log names them.
+    pub actor: Actor,
+    /// By what they proved it.
+    pub credential: Credential,
+    /// Their role, if they hold one by name.
+    pub role: Option<String>,
+    /// What they may do.
+    pub scopes: ScopeSet,
+    /// When the credential ends by itself.
+    pub expires_at: Option<Moment>,
+    /// E-mail, when the credential is a person's.
+    pub email: Option<String>,
+}
+
+impl Identity {
+    /// The holder of a token.
+    pub fn of_token(token: &Token) -> Self {
+        Self {
+            actor: Actor::new(ActorKind::Token, token.id.as_str(), token.name.as_str()),
+            credential: Credential::Token(token.id.clone()),
+            role: token.role.clone(),
+            scopes: token.scopes,
+            expires_at: token.expires_at,
+            email: None,
+        }
+    }
+
+    /// A signed-in person.
+    pub fn of_session(session: &Session, name: &str, email: Option<String>, expires_at: Moment) -> Self {
+        Self {
+            actor: Actor::new(ActorKind::Person, session.person.as_str(), name),
+            credential: Credential::Session { id: session.id.clone(), signed_in_at: session.signed_in_at },
+            role: Some(session.role.clone()),
+            scopes: session.scopes,
+            expires_at: Some(expires_at),
+            email,
+        }
+    }
+
+    /// Whoever can open the database on its own machine: all scopes, as they could write to it anyway.
+    pub fn at_the_terminal(user: &str) -> Self {
+        Self {
+            actor: Actor::new(ActorKind::Terminal, "local", user),
+            credential: Credential::Terminal,
+            role: None,
+            scopes: ScopeSet::of(&[Scope::All]),
+            expires_at: None,
+            email: None,
+        }
+    }
+
+    /// The permit for `R`, if this identity may have it.
+    ///
+    /// # Errors
+    /// [`Refusal`] names what is missing.
+    pub fn acting_as<R: Right>(self: Arc<Self>) -> Result<Caller<R>, Refusal> {
+        let enough = match R::NEEDS {
+            Access::Open | Access::Credential => true,
+            Access::Person => matches!(self.credential, Credential::Session { .. }),
+            Access::Scope(scope) => self.scopes.allows(scope),
+        };
+        if enough { Ok(Caller { identity: self, right: PhantomData }) } else { Err(Refusal { needs: R::NEEDS }) }
+    }
+}
+
+/// What a door asks of whoever comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: open to all.
+    Open,
+    /// Any valid credential.
+    Credential,
+    /// A signed-in browser.
+    Person,
+    /// A credential that holds this scope or one that implies it.
+    Scope(Scope),
+}
+
+/// Something that can be permitted. Implemented by the empty types below only.
+pub trait Right: 'static {
+    /// What it asks for.
+    const NEEDS: Access;
+}
+
+macro_rules! rights {
+    ($($(#[$doc:meta])* $name:ident = $needs:expr;)+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub enum $name {}
+
+            impl Right for $name {
+                const NEEDS: Access = $needs;
+            }
+        )+
+    };
+}
+
+rights! {
+    /// To learn who one is.
+    Known = Access::Credential;
+    /// To act on one's own account and tokens in the browser.
+    SignedIn = Access::Person;
+    /// To see what runs.
+    ReadState = Access::Scope(Scope::Read);
+    /// To read and verify the audit log.
+    ReadAudit = Access::Scope(Scope::Audit);
+    /// To make, list, rotate and revoke anybody's tokens.
+    ManageTokens = Access::Scope(Scope::All);
+    /// To see people and end their sessions.
+    ManagePeople = Access::Scope(Scope::All);
+}
+
+/// Somebody who may do `R`. Only [`Identity::acting_as`] makes one.
+#[derive(Debug)]
+pub struct Caller<R> {
+    identity: Arc<Identity>,
+    right: PhantomData<R>,
+}
+
+impl<R> Caller<R> {
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Who it is, to keep.
+    pub fn shared(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity)
+    }
+}
+
+/// The identity is known but may not do this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// What would have been enough.
+    pub needs: Access,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(scopes: &[Scope]) -> Arc<Identity> {
+        let mut identity = Identity::at_the_terminal("ann");
+        identity.scopes = ScopeSet::of(scopes);
+        Arc::new(identity)
+    }
+
+    #[test]
+    fn a_permit_is_given_for_a_held_or_implied_scope_only() {
+        assert!(holding(&[Scope::Control]).acting_as::<ReadState>().is_ok());
+        assert!(holding(&[Scope::Audit]).acting_as::<ReadState>().is_err());
+        assert!(holding(&[Scope::Control]).acting_as::<ReadAudit>().is_err());
+        assert!(holding(&[Scope::All]).acting_as::<ReadAudit>().is_ok());
+        assert!(holding(&[]).acting_as::<Known>().is_ok());
+    }
+
+    #[test]
+    fn only_a_browser_session_is_a_person() {
+        let refused = holding(&[Scope::All]).acting_as::<SignedIn>().unwrap_err();
+        assert_eq!(refused.needs, Access::Person);
+    }
+}

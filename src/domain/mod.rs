@@ -1,0 +1,17 @@
+//! Values and rules only: scopes, roles, identities, tokens, sessions, events.
+//!
+//! Nothing here does I/O, speaks HTTP or SQL, or reads a clock; time and randomness come in as
+//! arguments ([`time::Clock`] and [`entropy::Entropy`] are the two sources, handed out at the top).
+
+pub mod claim;
+pub mod entropy;
+pub mod event;
+pub mod id;
+pub mod identity;
+pub mod ledger;
+pub mod person;
+pub mod role;
+pub mod scope;
+pub mod session;
+pub mod time;
+pub mod token;

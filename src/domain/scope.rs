@@ -1,0 +1,201 @@
+//! Scopes and the one hierarchy: `* ⊃ control ⊃ write ⊃ read`, with `audit` apart (within `*` only).
+
+use std::{fmt, str::FromStr};
+
+/// One scope, exactly as callers write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// `*`: everything.
+    All,
+    /// `control`: start, stop, pause and resume runs.
+    Control,
+    /// `write`: create and change tasks and state.
+    Write,
+    /// `read`: dashboard, runs, tasks, logs, metrics.
+    Read,
+    /// `audit`: read, verify and export the audit log.
+    Audit,
+}
+
+impl Scope {
+    /// Every scope, strongest first.
+    pub const EVERY: [Self; 5] = [Self::All, Self::Control, Self::Write, Self::Read, Self::Audit];
+
+    /// The exact text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "*",
+            Self::Control => "control",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Audit => "audit",
+        }
+    }
+
+    /// What it lets its holder do, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::All => "everything, including people and tokens",
+            Self::Control => "start, stop, pause and resume runs; also write and read",
+            Self::Write => "create and change tasks and state; also read",
+            Self::Read => "dashboard, runs, tasks, logs, metrics",
+            Self::Audit => "read, verify and export the audit log",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << (self as u8)
+    }
+
+    /// Whether a holder of `self` may do what asks for `other`.
+    pub const fn implies(self, other: Self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Control => matches!(other, Self::Control | Self::Write | Self::Read),
+            Self::Write => matches!(other, Self::Write | Self::Read),
+            Self::Read => matches!(other, Self::Read),
+            Self::Audit => matches!(other, Self::Audit),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is not one of the five scopes.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("unknown scope {0:?}; scopes are exactly: *, control, write, read, audit")]
+pub struct UnknownScope(pub String);
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        let known = Self::EVERY.into_iter().find(|s| s.as_str() == text);
+        known.ok_or_else(|| UnknownScope(text.chars().take(40).collect()))
+    }
+}
+
+/// A set of scopes as they were granted (what they imply is worked out when asked).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ScopeSet(u8);
+
+impl ScopeSet {
+    /// No scope at all.
+    pub const EMPTY: Self = Self(0);
+
+    /// A set of exactly these.
+    pub const fn of(scopes: &[Scope]) -> Self {
+        let (mut bits, mut at) = (0, 0);
+        while at < scopes.len() {
+            bits |= scopes[at].bit();
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether this very scope was granted.
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
+    }
+
+    /// Whether some granted scope implies `scope`.
+    pub fn allows(self, scope: Scope) -> bool {
+        self.iter().any(|held| held.implies(scope))
+    }
+
+    /// Whether a holder of `self` may hand out all of `other`.
+    pub fn covers(self, other: Self) -> bool {
+        other.iter().all(|scope| self.allows(scope))
+    }
+
+    /// Whether nothing was granted.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The granted scopes, strongest first.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::EVERY.into_iter().filter(move |s| self.contains(*s))
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, s| bits | s.bit()))
+    }
+}
+
+/// Space-separated, the form in which a set is stored and in which RFC 6750 §3 writes it.
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, scope) in self.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(scope.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
+    }
+}
+
+/// Reads names that are separated by spaces or commas; each must be a scope.
+impl FromStr for ScopeSet {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        text.split([' ', ',']).filter(|part| !part.is_empty()).map(str::parse).collect()
+    }
+}
+
+impl serde::Serialize for ScopeSet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(Scope::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Scope::*, *};
+
+    #[test]
+    fn the_hierarchy_is_the_one_of_the_contract() {
+        let table = [
+            (All, [true, true, true, true, true]),
+            (Control, [false, true, true, true, false]),
+            (Write, [false, false, true, true, false]),
+            (Read, [false, false, false, true, false]),
+            (Audit, [false, false, false, false, true]),
+        ];
+        for (held, allowed) in table {
+            for (asked, expected) in Scope::EVERY.into_iter().zip(allowed) {
+                assert_eq!(held.implies(asked), expected, "{held} ⊃ {asked}");
+            }
+        }
+    }
+
+    #[test]
+    fn scopes_are_exact_and_lower_case() {
+        assert_eq!("read,write".parse(), Ok(ScopeSet::of(&[Write, Read])));
+        for wrong in ["Read", "reads", "read;write", "admin", "**", "rеad"] {
+            assert!(wrong.parse::<ScopeSet>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nobody_covers_what_they_lack() {
+        let operator = ScopeSet::of(&[Control]);
+        assert!(operator.covers(ScopeSet::of(&[Write, Read])));
+        assert!(!operator.covers(ScopeSet::of(&[Audit])));
+        assert!(ScopeSet::of(&[All]).covers(ScopeSet::of(&Scope::EVERY)));
+    }
+}

@@ -1,0 +1,8 @@
+//! lokid: the one binary at a team's door.
+//!
+//! People sign in through their company's identity provider, automation calls with scoped tokens, and
+//! one append-only audit log remembers. The floors of the modules are in `ARCHITECTURE.md`; a test in
+//! `tests/architecture.rs` keeps them.
+
+pub mod config;
+pub mod domain;
