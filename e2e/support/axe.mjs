@@ -1,4 +1,5 @@
 // Accessibility as axe-core sees it: WCAG 2.2, levels A and AA.
+// Axe needs timers, so it cannot look at a page whose JavaScript is switched off.
 
 import axe from 'axe-core';
 

@@ -44,13 +44,12 @@ test('axe finds an unlabelled field under a strict policy, and nothing once it i
   await context.close();
 });
 
-test('axe and the measuring work with JavaScript switched off', async () => {
+test('a page is measured with JavaScript switched off', async () => {
   const { context, page: tab } = await newPerson({ javaScript: false, viewport: NARROW });
   await tab.goto(`${url}/wide`);
   assert.notDeepEqual(await sticksOut(tab), []);
   await tab.goto(`${url}/good`);
   assert.deepEqual(await sticksOut(tab), []);
-  assert.deepEqual(await violationsOn(tab), []);
   await context.close();
 });
 

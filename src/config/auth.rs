@@ -157,16 +157,17 @@ fn read_default_role(place: Place<'_>, roles: &Roles) -> Option<String> {
     Some(role)
 }
 
-fn read_rules(place: Place<'_>, roles: &Roles, providers: &[Provider]) -> Vec<Rule> {
+const MAPPING: &str = "enterprise.rbac.oidc_role_mapping";
+
+fn read_rules(place: Place<'_>, known: &Roles, providers: &[Provider]) -> Vec<Rule> {
     let mut rules: Vec<Rule> = place
         .entries("enterprise.rbac.rules", "enterprise.rbac.rules[]")
         .into_iter()
-        .filter_map(|entry| read_rule(entry, roles, providers))
+        .filter_map(|entry| read_rule(entry, known, providers))
         .collect();
-    const MAPPING: &str = "enterprise.rbac.oidc_role_mapping";
     for (value, role) in place.pairs(MAPPING) {
-        if roles.scopes_of(&role).is_none() {
-            place.fault(MAPPING, format!("{role:?} is not a role; roles are {}", roles.listing()));
+        if known.scopes_of(&role).is_none() {
+            place.fault(MAPPING, format!("{role:?} is not a role; known are {}", known.listing()));
         }
         if value.contains('@') {
             rules.push(Rule { condition: Condition::Email(value), role, provider: None });

@@ -15,7 +15,6 @@ pub struct Rate {
 
 impl Rate {
     /// `30/m`, `5/s`, `1000/h`; `Some(None)` for `off`, `None` for anything else.
-    #[expect(clippy::option_option, reason = "not a rate, no limit, a limit: three answers")]
     pub fn parse(text: &str) -> Option<Option<Self>> {
         if text == "off" {
             return Some(None);

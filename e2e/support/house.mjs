@@ -1,0 +1,106 @@
+// Everything a story needs under one roof: a provider, a database, lokid, and people with browsers.
+
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { newPerson } from './browser.mjs';
+import { CLIENT_ID, CLIENT_SECRET, introduce } from './clients.mjs';
+import { Lokid } from './lokid.mjs';
+import { freePort } from './ports.mjs';
+import { newDatabase } from './postgres.mjs';
+import { startProvider } from './provider.mjs';
+
+const FAILURES = fileURLToPath(new URL('../out/failures/', import.meta.url));
+export const PROVIDER_NAME = 'Example';
+
+/**
+ * Opens a house. `database` is `sqlite` or `postgres`; `way` is how lokid proves itself to the provider;
+ * `oidc` and `rbac` are merged into those settings; `providerUp: false` starts lokid without a provider to reach.
+ */
+export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}, providerUp = true } = {}) {
+  const directory = await mkdtemp(join(tmpdir(), 'lokid-e2e-'));
+  const port = await freePort();
+  const url = `http://localhost:${port}`;
+  const provider = await startProvider();
+  const client = await introduce(provider, { url, way, directory });
+  const settings = {
+    server: { host: '127.0.0.1', port, public_url: url },
+    database: { url: database === 'postgres' ? await newDatabase() : `sqlite://${join(directory, 'loki.db')}` },
+    enterprise: {
+      auth: {
+        enabled: true,
+        oidc: [{
+          id: 'main', name: PROVIDER_NAME, issuer: provider.issuer, ...client,
+          scopes: ['openid', 'email', 'profile'], groups_claim: 'groups', userinfo: 'when_needed', ...oidc,
+        }],
+      },
+      rbac: {
+        default_role: 'viewer',
+        oidc_role_mapping: { admins: 'admin', operators: 'operator', auditors: 'auditor' },
+        ...rbac,
+      },
+    },
+  };
+  const house = new House({ directory, url, provider, lokid: new Lokid({ directory, settings }) });
+  house.secrets.add(CLIENT_SECRET);
+  if (database === 'postgres') house.secrets.add(new URL(settings.database.url).password);
+  try {
+    if (!providerUp) await provider.stop();
+    await house.lokid.start();
+  } catch (error) {
+    await house.close();
+    throw error;
+  }
+  return house;
+}
+
+class House {
+  people = [];
+  /** What must never show up in lokid's output. Whoever learns a secret in a story adds it. */
+  secrets = new Set();
+
+  constructor(parts) {
+    Object.assign(this, parts, { clientId: CLIENT_ID });
+  }
+
+  /** A new person with a browser of their own. */
+  async person(options) {
+    const person = { house: this, url: this.url, ...await newPerson(options) };
+    this.people.push(person);
+    return person;
+  }
+
+  /** What must hold at the end of every story. */
+  checkManners() {
+    assert.deepEqual(this.people.flatMap(({ complaints }) => complaints), [], 'the browser complained');
+    const output = this.lokid.stdout + this.lokid.stderr;
+    for (const secret of this.secrets) {
+      assert.ok(!output.includes(secret), `lokid wrote a secret that begins with ${secret.slice(0, 8)}`);
+    }
+    assert.doesNotMatch(output, /panicked at/);
+  }
+
+  /** Pictures of every open page, and lokid's last words. */
+  async describe(title) {
+    await mkdir(FAILURES, { recursive: true });
+    const name = title.replaceAll(/[^\w]+/g, '-');
+    const pages = this.people.flatMap(({ context }) => context.pages());
+    await Promise.all(pages.map((page, index) => page
+      .screenshot({ path: join(FAILURES, `${name}-${index + 1}.png`), fullPage: true, timeout: 5_000 })
+      .catch(() => {})));
+    const places = pages.map((page, index) => `page ${index + 1}: ${page.url()}`);
+    return [...places, this.lokid.output()].join('\n');
+  }
+
+  async close() {
+    await Promise.all(this.people.map(({ context }) => context.close()));
+    try {
+      return await this.lokid.stop();
+    } finally {
+      await this.provider.stop();
+      await rm(this.directory, { recursive: true, force: true });
+    }
+  }
+}

@@ -1,0 +1,41 @@
+// A story runs once for each database, in a house of its own.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { endBrowser } from './browser.mjs';
+import { openHouse } from './house.mjs';
+import { endPostgres, postgresPrograms } from './postgres.mjs';
+
+const databases = [
+  { name: 'sqlite', skip: false },
+  { name: 'postgres', skip: postgresPrograms() ? false : 'PostgreSQL is not installed' },
+];
+
+after(async () => {
+  await endBrowser();
+  await endPostgres();
+});
+
+/** Tells a story: `body(house, t)`. `options` are those of `openHouse`, and `skip` with a reason. */
+export function story(title, options, body) {
+  if (typeof options === 'function') return story(title, {}, options);
+  const { skip: skipped = false, ...house } = options;
+  for (const { name, skip } of databases) {
+    test(`${title} · ${name}`, { skip: skip || skipped }, (t) => tell(body, { ...house, database: name }, t));
+  }
+}
+
+async function tell(body, options, t) {
+  const house = await openHouse(options);
+  let code;
+  try {
+    await body(house, t);
+    house.checkManners();
+  } catch (error) {
+    t.diagnostic(await house.describe(t.name));
+    throw error;
+  } finally {
+    code = await house.close();
+  }
+  assert.equal(code, 0, 'lokid ends with 0 on SIGTERM');
+}

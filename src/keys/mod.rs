@@ -1,0 +1,4 @@
+//! Our own keys: what seals a value so that only this installation can read it again, and what signs.
+
+pub mod seal;
+pub mod sign;

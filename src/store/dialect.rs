@@ -1,0 +1,140 @@
+//! Two engines behind one text. `on_db!` runs the same expression on whichever pool there is, `on_conn!`
+//! on the writer's connection; `row!` reads a row by its columns' names on both.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
+
+/// The engines that lokid runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// One file on this machine.
+    Sqlite,
+    /// A server, shared by several nodes.
+    Postgres,
+}
+
+impl Engine {
+    /// As shown to operators.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// A pool for reading.
+#[derive(Clone)]
+pub(super) enum Db {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// The writer's own connection.
+pub(super) enum Conn {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+macro_rules! on_db {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::store::dialect::Db::Sqlite($pool) => $body,
+            $crate::store::dialect::Db::Postgres($pool) => $body,
+        }
+    };
+}
+
+macro_rules! on_conn {
+    ($conn:expr, $c:ident => $body:expr) => {
+        match $conn {
+            $crate::store::dialect::Conn::Sqlite($c) => {
+                let $c = &mut *$c;
+                $body
+            }
+            $crate::store::dialect::Conn::Postgres($c) => {
+                let $c = &mut *$c;
+                $body
+            }
+        }
+    };
+}
+
+/// A struct and how to read it from a row of either engine.
+macro_rules! row {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        struct $name { $($field: $ty),+ }
+        row!(@read $name, sqlx::sqlite::SqliteRow, $($field),+);
+        row!(@read $name, sqlx::postgres::PgRow, $($field),+);
+    };
+    (@read $name:ident, $row:ty, $($field:ident),+) => {
+        impl<'r> sqlx::FromRow<'r, $row> for $name {
+            fn from_row(row: &'r $row) -> sqlx::Result<Self> {
+                use sqlx::Row as _;
+                Ok(Self { $($field: row.try_get(stringify!($field))?),+ })
+            }
+        }
+    };
+}
+
+impl Db {
+    pub(super) const fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
+    }
+}
+
+impl Conn {
+    /// A statement without parameters or answer.
+    pub(super) async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        on_conn!(self, conn => { sqlx::query(sql).execute(conn).await?; });
+        Ok(())
+    }
+
+    /// Ends politely; whether that worked no longer matters.
+    pub(super) async fn close(self) {
+        let _ = match self {
+            Self::Sqlite(conn) => conn.close().await,
+            Self::Postgres(conn) => conn.close().await,
+        };
+    }
+}
+
+/// `INSERT … VALUES ($1, $2), ($3, $4), …` for `rows` rows. The same text serves both engines.
+pub(super) fn insert_many(table: &str, columns: &[&str], rows: usize) -> AssertSqlSafe<String> {
+    let head = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
+    AssertSqlSafe(head + &tuples(columns.len(), rows))
+}
+
+/// `($1, $2), ($3, $4), …`
+pub(super) fn tuples(width: usize, rows: usize) -> String {
+    let tuple = |row: usize| {
+        let places: Vec<_> = (1..=width).map(|at| format!("${}", row * width + at)).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(tuple).collect::<Vec<_>>().join(", ")
+}
+
+/// Cuts a list into pieces whose lengths are powers of two, so that few texts need preparing.
+pub(super) fn pieces<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = (!rest.is_empty()).then(|| (1 << rest.len().ilog2()).min(64))?;
+        let (piece, tail) = rest.split_at(length);
+        rest = tail;
+        Some(piece)
+    })
+}
+
+/// A statement that one engine does not accept.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} on {engine:?}: {source}")]
+pub struct CheckFailed {
+    /// The statement's name.
+    pub name: &'static str,
+    /// Where it failed.
+    pub engine: Engine,
+    /// What the engine says.
+    pub source: sqlx::Error,
+}

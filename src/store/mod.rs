@@ -1,0 +1,139 @@
+//! The only room that contains SQL. One `Store` over two engines; every mutation is an [`act`](Store::act)
+//! that one writer commits together with its audit events.
+//!
+//! Reads go to a pool; all writes of this process go through one writer task over one connection, so
+//! concurrent acts share one commit ([`writer`]). A right can be lost only by an act, and every such act
+//! advances [`Rights`] before its answer leaves.
+
+#[macro_use]
+mod dialect;
+mod batch;
+pub mod ledger;
+mod open;
+pub mod people;
+mod rights;
+pub mod sessions;
+mod sqlite;
+mod statements;
+pub mod tokens;
+mod writer;
+
+use std::sync::Arc;
+
+pub use dialect::{CheckFailed, Engine};
+pub use open::{Database, Place};
+pub use rights::Rights;
+pub use statements::{every_statement, prepare_all, schema};
+pub use writer::{Act, Batch};
+
+use dialect::Db;
+
+/// What can go wrong with a database. Whoever asked gets 503: nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not do what it was asked.
+    #[error("the database did not answer as it should")]
+    Unavailable(#[from] sqlx::Error),
+    /// Too many acts wait, or the writer is gone.
+    #[error("the database is too slow for what is asked of it")]
+    Overloaded,
+    /// A stored value cannot be what lokid wrote.
+    #[error("a stored value is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// The database cannot be used at all; the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another server works on this data directory.
+    #[error("another lokid server is running on {0}; stop it first, or give this one another database.url")]
+    Locked(String),
+    /// The file is not a sound database.
+    #[error("the database {path} is damaged: {reason}. Restore it from a backup; lokid does not start on it")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What the engine says.
+        reason: String,
+    },
+    /// The directory was used before, but its data is gone.
+    #[error(
+        "{path} is missing or empty, but this directory held lokid's data before. Restore the file, or remove {lock} to begin anew"
+    )]
+    Gone {
+        /// The database file.
+        path: String,
+        /// The file that remembers.
+        lock: String,
+    },
+    /// The directory or file cannot be written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// What was to be used.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The engine cannot be reached or refuses.
+    #[error("cannot open the database {name}: {source}")]
+    Connect {
+        /// The database, without its password.
+        name: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The tables are not the ones that this version knows.
+    #[error("the database's tables do not fit this version of lokid: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+/// The open database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    db: Db,
+    writer: writer::Handle,
+    rights: Arc<Rights>,
+    /// Held as long as the server lives.
+    _lock: Option<Arc<std::fs::File>>,
+}
+
+impl Store {
+    /// Does `act` in one transaction together with the events that it records.
+    ///
+    /// # Errors
+    /// When the transaction did not commit: nothing was changed.
+    pub async fn act<A: Act>(&self, act: A) -> Result<A::Output, StoreError> {
+        self.writer.act(act).await
+    }
+
+    /// The counter that says whether something read earlier may still be believed.
+    pub fn rights(&self) -> &Arc<Rights> {
+        &self.rights
+    }
+
+    /// Which engine this is.
+    pub fn engine(&self) -> Engine {
+        self.db.engine()
+    }
+
+    /// Asks the engine for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        on_db!(&self.db, pool => { sqlx::query(statements::PING).execute(pool).await?; });
+        Ok(())
+    }
+
+    /// Commits what waits and ends the writer. Acts that come later get [`StoreError::Overloaded`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        on_db!(&self.db, pool => pool.close().await);
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({:?})", self.engine())
+    }
+}

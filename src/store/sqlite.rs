@@ -1,0 +1,125 @@
+//! One SQLite file: the lock that keeps a second server away, and the checks before it is trusted.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+use super::OpenError;
+
+/// A file larger than this is not read whole at start; `lokid doctor` and `audit verify` do.
+const CHECKED_WHOLE: u64 = 8 << 20;
+
+/// How every connection is opened. WAL with FULL: a commit that was answered survives a power loss.
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(true)
+        .disable_statement_logging()
+}
+
+/// `loki.db.lock`, beside the database.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+/// The lock that a server holds. The file also remembers that there was data here.
+pub(super) struct Lock {
+    file: Arc<File>,
+    path: PathBuf,
+    used_before: bool,
+}
+
+impl Lock {
+    /// Takes the directory and the lock; a second server is refused.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        let file_error = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| OpenError::File { path, source }
+        };
+        make_directory(path).map_err(file_error(path))?;
+        let lock = lock_path(path);
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = open.open(&lock).map_err(file_error(&lock))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.display().to_string())),
+            Err(TryLockError::Error(e)) => return Err(file_error(&lock)(e)),
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(file_error(&lock))?;
+        Ok(Self { file: Arc::new(file), path: lock, used_before: text.starts_with("used") })
+    }
+
+    /// Writes down that there is data now, so that a vanished file is not taken for a first start.
+    pub(super) fn remember(self) -> Arc<File> {
+        let mut file: &File = &self.file;
+        let written = file.rewind().and_then(|()| file.write_all(b"used\n")).and_then(|()| file.sync_all());
+        // A full or read-only disk must not keep a sound database from opening.
+        if let Err(e) = written {
+            tracing::warn!(error = %e, file = %self.path.display(), "cannot write the lock file");
+        }
+        self.file
+    }
+}
+
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file if this is the first start, checks it otherwise.
+pub(super) async fn prepare(path: &Path, lock: Option<&Lock>) -> Result<SqliteConnection, OpenError> {
+    let name = path.display().to_string();
+    let length = fs::metadata(path).map(|m| m.len()).ok();
+    if length.unwrap_or(0) == 0 {
+        match lock {
+            Some(lock) if lock.used_before => {
+                return Err(OpenError::Gone { path: name, lock: lock.path.display().to_string() });
+            }
+            _ => create(path)?,
+        }
+    }
+    let damaged = |source: sqlx::Error| match &source {
+        sqlx::Error::Database(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {
+            OpenError::Damaged { path: name.clone(), reason: e.message().to_owned() }
+        }
+        _ => OpenError::Connect { name: name.clone(), source },
+    };
+    let mut conn = SqliteConnection::connect_with(&options(path)).await.map_err(damaged)?;
+    if length.is_some_and(|l| (1..=CHECKED_WHOLE).contains(&l)) {
+        let verdict: String =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await.map_err(damaged)?;
+        if verdict != "ok" {
+            return Err(OpenError::Damaged { path: name, reason: verdict });
+        }
+    }
+    Ok(conn)
+}
+
+/// Readable by its owner only; SQLite gives its side files the same mode.
+fn create(path: &Path) -> Result<(), OpenError> {
+    make_directory(path)
+        .and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop))
+        .map_err(|source| OpenError::File { path: path.display().to_string(), source })
+}
