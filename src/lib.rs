@@ -4,7 +4,15 @@
 //! one append-only audit log remembers. The floors of the modules are in `ARCHITECTURE.md`; a test in
 //! `tests/architecture.rs` keeps them.
 
+pub mod actions;
+pub mod audit;
+pub mod authn;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod keys;
+pub mod oidc;
 pub mod store;
+pub mod telemetry;
+pub mod web;

@@ -1,7 +1,7 @@
 // OpenID Connect Back-Channel Logout 1.0: what ends at the provider ends here.
 
 import assert from 'node:assert/strict';
-import { isSignedIn, signIn } from '../support/pages.mjs';
+import { isSignedIn, leaveButton, signIn } from '../support/pages.mjs';
 import { story } from '../support/story.mjs';
 
 const post = (house, fields) => fetch(`${house.url}/auth/oidc/backchannel-logout`, {
@@ -17,7 +17,7 @@ async function twoBrowsersOf(house, username) {
 story('leaving at the provider ends that one session and no other', async (house) => {
   const [first, second] = await twoBrowsersOf(house, 'operator');
   await first.page.goto(`${house.provider.issuer}/session/end`);
-  await first.page.getByRole('button', { name: 'Yes, log me out' }).click();
+  await leaveButton(first).click();
   await first.page.getByRole('heading', { name: 'You have left' }).waitFor();
   assert.deepEqual(house.provider.logoutTokensSent.map(({ status }) => status), [200]);
   assert.equal(await isSignedIn(first), false);

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { until } from '../support/deadline.mjs';
 import {
-  arrive, auditEvents, auditPage, continueButton, go, heading, identify, isSignedIn, mint, revoke, signIn, signOut,
-  tokenRow, words,
+  arrive, auditEvents, auditPage, continueButton, cookiesOf, go, heading, identify, isSignedIn, leaveButton, mint,
+  replaceCookies, revoke, signIn, signOutHere, tokenRow, words,
 } from '../support/pages.mjs';
 import { curl } from '../support/shell.mjs';
 import { story } from '../support/story.mjs';
@@ -58,12 +58,15 @@ story('signing out ends the session here and at the provider', async (house) => 
   await arrive(person);
   assert.equal(house.provider.loginFormsShown, loginFormsShown, 'the provider still knew the person');
 
-  const cookies = await person.context.cookies(person.url);
-  await signOut(person);
-  await heading(person, words.headings['/login']).waitFor();
+  const cookies = await cookiesOf(person);
+  await signOutHere(person);
   assert.equal(await isSignedIn(person), false);
-  await person.context.addCookies(cookies);
+  await replaceCookies(person, cookies);
   assert.equal(await isSignedIn(person), false, 'a kept cookie is worth nothing');
+  assert.deepEqual(house.provider.logoutTokensSent, [], 'and that before the provider has said a word');
+
+  await leaveButton(person).click();
+  await heading(person, words.headings['/login']).waitFor();
 
   await go(person, '/login');
   await continueButton(person).click();

@@ -1,12 +1,14 @@
 // Everything a story needs under one roof: a provider, a database, lokid, and people with browsers.
 
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { newPerson } from './browser.mjs';
 import { CLIENT_ID, CLIENT_SECRET, introduce } from './clients.mjs';
+import { mustUndo } from './endings.mjs';
 import { Lokid } from './lokid.mjs';
 import { freePort } from './ports.mjs';
 import { newDatabase } from './postgres.mjs';
@@ -21,6 +23,7 @@ export const PROVIDER_NAME = 'Example';
  */
 export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}, providerUp = true } = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'lokid-e2e-'));
+  const removed = mustUndo(() => rmSync(directory, { recursive: true, force: true }));
   const port = await freePort();
   const url = `http://localhost:${port}`;
   const provider = await startProvider();
@@ -43,7 +46,7 @@ export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}
       },
     },
   };
-  const house = new House({ directory, url, provider, lokid: new Lokid({ directory, settings }) });
+  const house = new House({ directory, removed, url, provider, lokid: new Lokid({ directory, settings }) });
   house.secrets.add(CLIENT_SECRET);
   if (database === 'postgres') house.secrets.add(new URL(settings.database.url).password);
   try {
@@ -101,6 +104,7 @@ class House {
     } finally {
       await this.provider.stop();
       await rm(this.directory, { recursive: true, force: true });
+      this.removed();
     }
   }
 }

@@ -7,6 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { final, until } from './deadline.mjs';
+import { mustUndo } from './endings.mjs';
 import { cleanEnvironment, run } from './shell.mjs';
 import { toYaml } from './yaml.mjs';
 
@@ -47,9 +48,7 @@ export class Lokid {
     child.stdout.on('data', (chunk) => { this.stdout += chunk; });
     child.stderr.on('data', (chunk) => { this.stderr += chunk; });
     child.on('error', (error) => { this.stderr += error.message; });
-    const killIt = () => child.kill('SIGKILL');
-    process.once('exit', killIt);
-    child.once('exit', () => process.off('exit', killIt));
+    child.once('exit', mustUndo(() => child.kill('SIGKILL')));
     await until(async () => {
       if (child.exitCode !== null || child.signalCode) {
         throw final(`lokid ended with ${child.exitCode ?? child.signalCode} before it was ready:\n${this.output()}`);

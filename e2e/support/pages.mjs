@@ -24,6 +24,7 @@ export const continueButton = ({ page }) => {
   return page.getByRole('link', { name }).or(page.getByRole('button', { name }));
 };
 export const signOutButton = ({ page }) => page.getByRole('button', { name: words.signOut, exact: true });
+export const leaveButton = ({ page }) => page.getByRole('button', { name: 'Yes, log me out' });
 export const navigationLink = ({ page }, name) => page.getByRole('navigation').getByRole('link', { name, exact: true });
 export const tokenRow = ({ page }, name) => page.getByRole('row').filter({ hasText: name });
 export const auditRows = ({ page }) => page.getByRole('row').filter({ has: page.getByRole('cell') });
@@ -60,12 +61,33 @@ export async function signInUpToCallback(person, username) {
   return held.getAttribute('href');
 }
 
+/** Signs out here and stops where the provider asks whether to leave there too. */
+export async function signOutHere(person) {
+  await signOutButton(person).click();
+  await leaveButton(person).waitFor();
+}
+
 /** Signs out here and, on the provider's question, there. Ends on lokid's sign-in page. */
 export async function signOut(person) {
-  await signOutButton(person).click();
-  await person.page.getByRole('button', { name: 'Yes, log me out' }).click();
+  await signOutHere(person);
+  await leaveButton(person).click();
   await person.page.waitForURL((url) => url.origin === person.url && url.pathname === '/login');
 }
+
+/** The cookies a browser holds for lokid, whatever their path. */
+export async function cookiesOf(person) {
+  const { hostname } = new URL(person.url);
+  return (await person.context.cookies()).filter(({ domain }) => domain === hostname);
+}
+
+/** Puts back exactly the cookies a browser held earlier. */
+export async function replaceCookies(person, cookies) {
+  await forgetLokid(person);
+  await person.context.addCookies(cookies);
+}
+
+/** Forgets lokid's cookies and keeps the provider's. */
+export const forgetLokid = ({ context, url }) => context.clearCookies({ domain: new URL(url).hostname });
 
 /** Whether the browser holds a live session, told by the API rather than by the page. */
 export async function isSignedIn(person) {
@@ -121,6 +143,5 @@ export async function auditPage(person, { event }) {
 export async function auditEvents(person, query = {}) {
   const response = await person.context.request.get(`${person.url}/api/audit?${new URLSearchParams(query)}`);
   assert.equal(response.status(), 200, await response.text());
-  const body = await response.json();
-  return Array.isArray(body) ? body : body.events ?? body.items;
+  return (await response.json()).entries;
 }

@@ -2,13 +2,14 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { until } from './deadline.mjs';
+import { mustUndo } from './endings.mjs';
 import { freePort } from './ports.mjs';
 import { cleanEnvironment, run } from './shell.mjs';
-import { until } from './deadline.mjs';
 
 const OWNER = 'loki';
 const PASSWORD = 'a-password-for-stories';
@@ -45,7 +46,7 @@ export async function sql(port, database, statement) {
 
 export async function endPostgres() {
   if (!cluster) return;
-  const { server, directory } = await cluster;
+  const { server, directory, removed } = await cluster;
   cluster = undefined;
   if (server.exitCode === null) {
     const ended = once(server, 'exit');
@@ -53,12 +54,14 @@ export async function endPostgres() {
     await ended;
   }
   await rm(directory, { recursive: true, force: true });
+  removed();
 }
 
 async function startCluster() {
   const bin = postgresPrograms();
   const as = unprivileged();
   const directory = await mkdtemp(join(tmpdir(), 'lokid-e2e-postgres-'));
+  const removed = mustUndo(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
   const data = join(directory, 'data');
   const passwordFile = join(directory, 'password');
   await writeFile(passwordFile, PASSWORD);
@@ -77,12 +80,12 @@ async function startCluster() {
   ], { ...as, cwd: directory, env: environment, stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
   server.stderr.on('data', (chunk) => { log += chunk; });
-  process.once('exit', () => server.kill('SIGINT'));
+  server.once('exit', mustUndo(() => server.kill('SIGQUIT')));
   await until(() => {
     if (server.exitCode !== null) throw new Error(`postgres ended: ${log}`);
     return sql(port, 'postgres', 'SELECT 1');
   }, { what: 'PostgreSQL answers', within: 30_000 });
-  return { server, port, directory };
+  return { server, port, directory, removed };
 }
 
 /** PostgreSQL refuses to run as root: then it runs as the user its package made. */

@@ -164,7 +164,7 @@ export class IdentityProvider {
     }
     if (ctx.path === '/jwks' && this.#published) ctx.body = { keys: this.#published };
     const location = ctx.response.get('location');
-    if (this.holdCallbacks && location.includes('/auth/oidc/callback')) {
+    if (this.holdCallbacks && location?.includes('/auth/oidc/callback')) {
       ctx.remove('location');
       ctx.status = 200;
       ctx.type = 'html';

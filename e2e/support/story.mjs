@@ -11,6 +11,8 @@ const databases = [
   { name: 'postgres', skip: postgresPrograms() ? false : 'PostgreSQL is not installed' },
 ];
 
+const PATIENCE_MS = 120_000;
+
 after(async () => {
   await endBrowser();
   await endPostgres();
@@ -21,7 +23,7 @@ export function story(title, options, body) {
   if (typeof options === 'function') return story(title, {}, options);
   const { skip: skipped = false, ...house } = options;
   for (const { name, skip } of databases) {
-    test(`${title} · ${name}`, { skip: skip || skipped }, (t) => tell(body, { ...house, database: name }, t));
+    test(`${title} · ${name}`, { skip: skip || skipped, timeout: PATIENCE_MS }, (t) => tell(body, { ...house, database: name }, t));
   }
 }
 

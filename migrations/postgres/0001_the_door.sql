@@ -29,6 +29,7 @@ CREATE TABLE sessions (
     scopes        TEXT NOT NULL,
     rule          TEXT NOT NULL,
     signed_in_at  BIGINT NOT NULL,
+    proven_at     BIGINT NOT NULL,
     last_seen_at  BIGINT NOT NULL,
     ended_at      BIGINT,
     claims_at     BIGINT NOT NULL,

@@ -29,6 +29,7 @@ CREATE TABLE sessions (
     scopes        TEXT NOT NULL,
     rule          TEXT NOT NULL,
     signed_in_at  INTEGER NOT NULL,
+    proven_at     INTEGER NOT NULL,
     last_seen_at  INTEGER NOT NULL,
     ended_at      INTEGER,
     claims_at     INTEGER NOT NULL,

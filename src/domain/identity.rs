@@ -20,8 +20,8 @@ pub enum Credential {
     Session {
         /// The session's public id.
         id: SessionId,
-        /// When the person signed in.
-        signed_in_at: Moment,
+        /// When the person last proved who they are.
+        proven_at: Moment,
     },
     /// A `loki_` token.
     Token(TokenId),
@@ -74,7 +74,7 @@ impl Identity {
     pub fn of_session(session: &Session, name: &str, email: Option<String>, expires_at: Moment) -> Self {
         Self {
             actor: Actor::new(ActorKind::Person, session.person.as_str(), name),
-            credential: Credential::Session { id: session.id.clone(), signed_in_at: session.signed_in_at },
+            credential: Credential::Session { id: session.id.clone(), proven_at: session.proven_at },
             role: Some(session.role.clone()),
             scopes: session.scopes,
             expires_at: Some(expires_at),

@@ -75,6 +75,8 @@ pub struct Session {
     pub rule: String,
     /// When the person signed in.
     pub signed_in_at: Moment,
+    /// When the person last proved who they are: at sign-in or, as the provider says, before it.
+    pub proven_at: Moment,
     /// The last request, to within the writing interval.
     pub last_seen_at: Moment,
     /// When it ended, if it did.
@@ -95,12 +97,17 @@ impl Session {
 
     /// When it is over if no further request comes.
     pub fn ends_at(&self, limits: &SessionLimits) -> Moment {
-        self.last_seen_at.plus(limits.idle).min(self.signed_in_at.plus(limits.absolute))
+        self.ends_when_seen(limits, self.last_seen_at)
     }
 
-    /// Whether the person signed in just now.
+    /// When it is over if the last request came at `seen`.
+    pub fn ends_when_seen(&self, limits: &SessionLimits, seen: Moment) -> Moment {
+        seen.plus(limits.idle).min(self.signed_in_at.plus(limits.absolute))
+    }
+
+    /// Whether the person proved who they are just now.
     pub fn is_fresh(&self, limits: &SessionLimits, now: Moment) -> bool {
-        now < self.signed_in_at.plus(limits.fresh)
+        now < self.proven_at.plus(limits.fresh)
     }
 }
 
@@ -125,6 +132,7 @@ mod tests {
             scopes: ScopeSet::EMPTY,
             rule: String::new(),
             signed_in_at: start,
+            proven_at: start,
             last_seen_at: start,
             ended_at: None,
             claims_at: start,

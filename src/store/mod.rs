@@ -21,7 +21,7 @@ mod writer;
 use std::sync::Arc;
 
 pub use dialect::{CheckFailed, Engine};
-pub use open::{Database, Place};
+pub use open::{Database, Place, open_place};
 pub use rights::Rights;
 pub use statements::{every_statement, prepare_all, schema};
 pub use writer::{Act, Batch};

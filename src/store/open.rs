@@ -35,6 +35,15 @@ pub enum Database {
     Postgres(String),
 }
 
+/// The place that the settings name.
+pub fn open_place(database: &crate::config::server::Database, node: &str, is_server: bool) -> Place {
+    let database = match database {
+        crate::config::server::Database::Sqlite(path) => Database::Sqlite(path.clone()),
+        crate::config::server::Database::Postgres(url) => Database::Postgres(url.reveal().to_owned()),
+    };
+    Place { database, node: node.to_owned(), is_server }
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -18,6 +18,8 @@ statements! {
          WHERE last_seen_at < $1 OR (last_seen_at = $1 AND id < $2) ORDER BY last_seen_at DESC, id DESC LIMIT $3";
     /// Takes an identifier that may be used once.
     TAKE = "INSERT INTO once (kind, id, expires_at) VALUES ($1, $2, $3) ON CONFLICT (kind, id) DO NOTHING";
+    /// Whether an identifier was taken.
+    TAKEN = "SELECT COUNT(*) FROM once WHERE kind = $1 AND id = $2";
     /// Forgets those that could not be used any more anyway.
     FORGET = "DELETE FROM once WHERE expires_at < $1";
 }
@@ -81,6 +83,16 @@ impl Store {
         let row: Option<PersonRow> =
             on_db!(&self.db, pool => sqlx::query_as(BY_ID).bind(id.as_str()).fetch_optional(pool).await?);
         row.map(PersonRow::read).transpose()
+    }
+
+    /// Whether a sign-in was finished before.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn is_finished(&self, sign_in: &str) -> Result<bool, StoreError> {
+        let taken: i64 =
+            on_db!(&self.db, pool => sqlx::query_scalar(TAKEN).bind("sign-in").bind(sign_in).fetch_one(pool).await?);
+        Ok(taken > 0)
     }
 
     /// A page of people, latest sign-in first.

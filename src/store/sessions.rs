@@ -12,7 +12,7 @@ use crate::domain::{
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT s.id, s.person, s.provider, s.provider_sid, s.role, s.scopes, s.rule, s.signed_in_at, s.last_seen_at, ",
+            "SELECT s.id, s.person, s.provider, s.provider_sid, s.role, s.scopes, s.rule, s.signed_in_at, s.proven_at, s.last_seen_at, ",
             "s.ended_at, s.claims_at, s.ip, s.user_agent, p.name AS person_name, p.email AS person_email, ",
             "p.subject AS person_subject FROM sessions s JOIN people p ON p.id = s.person ",
             $rest
@@ -32,8 +32,8 @@ statements! {
     COUNT_LIVE = "SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND signed_in_at > $1 AND last_seen_at > $2";
     /// A new one.
     OPEN = "INSERT INTO sessions (id, digest, person, provider, issuer, provider_sid, role, scopes, rule, signed_in_at, \
-         last_seen_at, claims_at, refresh_until, sealed, ip, user_agent) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $10, 0, $11, $12, $13)";
+         proven_at, last_seen_at, claims_at, refresh_until, sealed, ip, user_agent) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $10, 0, $12, $13, $14)";
     /// Ends one.
     END_ONE = "UPDATE sessions SET ended_at = $1, sealed = NULL WHERE id = $2 AND ended_at IS NULL RETURNING id, person";
     /// Ends all of a person.
@@ -64,7 +64,7 @@ statements! {
 row! {
     SessionRow {
         id: String, person: String, provider: String, provider_sid: Option<String>, role: String, scopes: String,
-        rule: String, signed_in_at: i64, last_seen_at: i64, ended_at: Option<i64>, claims_at: i64, ip: Option<String>,
+        rule: String, signed_in_at: i64, proven_at: i64, last_seen_at: i64, ended_at: Option<i64>, claims_at: i64, ip: Option<String>,
         user_agent: Option<String>, person_name: Option<String>, person_email: Option<String>, person_subject: String,
     }
 }
@@ -91,6 +91,7 @@ impl SessionRow {
             scopes: self.scopes.parse().map_err(|_| StoreError::Damaged("a session's scopes"))?,
             rule: self.rule,
             signed_in_at: Moment::from_millis(self.signed_in_at),
+            proven_at: Moment::from_millis(self.proven_at),
             last_seen_at: Moment::from_millis(self.last_seen_at),
             ended_at: self.ended_at.map(Moment::from_millis),
             claims_at: Moment::from_millis(self.claims_at),
@@ -208,6 +209,7 @@ impl Act for Open {
                 .bind(s.scopes.to_string())
                 .bind(&s.rule)
                 .bind(s.signed_in_at.millis())
+                .bind(s.proven_at.millis())
                 .bind(self.sealed.as_deref())
                 .bind(s.ip.as_deref())
                 .bind(s.user_agent.as_deref())

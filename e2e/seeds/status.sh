@@ -1,0 +1,2 @@
+curl -H "Authorization: Bearer loki_xxx..." \
+  http://localhost:57374/api/status

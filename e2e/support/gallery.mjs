@@ -1,0 +1,70 @@
+// Every page there is, with something on it: for looking at, measuring, and axe.
+
+import { continueButton, go, mint, revoke, signIn } from './pages.mjs';
+import { curl } from './shell.mjs';
+
+const LONG_NAME = 'nightly-build-of-everything-on-every-platform';
+
+/** Fills a house so that lists are not empty: tokens live and revoked, calls accepted and refused. */
+export async function furnish(house) {
+  const admin = await house.person();
+  await signIn(admin, 'admin');
+  const kept = await mint(admin, { name: LONG_NAME, scopes: ['read', 'write', 'audit'] });
+  const gone = await mint(admin, { name: 'retired', scopes: ['read'], days: 1 });
+  await curl(`${house.url}/api/status`, { token: kept });
+  await revoke(admin, 'retired');
+  await curl(`${house.url}/api/status`, { token: gone });
+  await signIn(await house.person(), 'operator');
+}
+
+/** The pages by name: how a person gets there. `as` is who must be signed in, if anybody. */
+export const gallery = [
+  { name: 'login', visit: (person) => go(person, '/login') },
+  { name: 'login-signed-out', visit: (person) => go(person, '/login?signed_out=1') },
+  { name: 'callback-refused', visit: (person) => go(person, '/auth/oidc/callback?state=x&code=y') },
+  { name: 'not-found', visit: (person) => go(person, '/no/such/page') },
+  { name: 'overview', as: 'admin', visit: (person) => go(person, '/') },
+  { name: 'tokens', as: 'admin', visit: (person) => go(person, '/tokens') },
+  {
+    name: 'tokens-new-secret',
+    as: 'admin',
+    visit: (person) => mint(person, { name: `shown-once-${Date.now()}`, scopes: ['read'] }),
+  },
+  { name: 'audit', as: 'admin', visit: (person) => go(person, '/audit') },
+  { name: 'people', as: 'admin', visit: (person) => go(person, '/people') },
+  { name: 'account', as: 'admin', visit: (person) => go(person, '/account') },
+  { name: 'overview-viewer', as: 'viewer', visit: (person) => go(person, '/') },
+  { name: 'forbidden', as: 'viewer', visit: (person) => go(person, '/people') },
+];
+
+/** Visits every page in one way of looking; `look(person, name)` is called on each. */
+export async function tour(house, appearance, look) {
+  const visitors = new Map();
+  const visitorAs = async (username) => {
+    if (!visitors.has(username)) {
+      const person = await house.person(appearance);
+      if (username) await signIn(person, username);
+      visitors.set(username, person);
+    }
+    return visitors.get(username);
+  };
+  for (const { name, as, visit } of gallery) {
+    const person = await visitorAs(as);
+    await visit(person);
+    await look(person, name);
+  }
+}
+
+/** The sign-in page when the provider does not answer. */
+export async function lookWhileProviderIsAway(house, appearance, look) {
+  const person = await house.person(appearance);
+  await house.provider.stop();
+  await go(person, '/login');
+  await look(person, 'login-provider-away');
+  const button = continueButton(person);
+  if (await button.count()) {
+    await button.click();
+    await look(person, 'sign-in-provider-away');
+  }
+  await house.provider.start();
+}

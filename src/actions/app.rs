@@ -1,0 +1,123 @@
+//! What every act needs, put together once at start.
+
+use std::{path::Path, sync::Arc};
+
+use super::sign_in::AdminLink;
+use crate::{
+    audit::EventQueue,
+    authn::Authn,
+    config::{Settings, server::Database},
+    domain::{
+        entropy::Entropy,
+        event::{NewEvent, Origin},
+        time::{Clock, Moment},
+    },
+    keys::seal::Sealer,
+    oidc::{Providers, provider::ProviderRefused},
+    store::{OpenError, Store, open_place},
+};
+
+/// A running instance. Shared by all workers.
+pub struct App {
+    /// What it was told.
+    pub settings: Settings,
+    /// Its database.
+    pub store: Store,
+    /// Who is calling.
+    pub authn: Authn,
+    /// Identity providers.
+    pub providers: Providers,
+    /// The installation's secret.
+    pub sealer: Sealer,
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// Events that must not hold up a request.
+    pub events: EventQueue,
+    /// The one-time sign-in link of the local administrator, if one was printed.
+    pub admin_link: AdminLink,
+    /// When it started.
+    pub started_at: Moment,
+}
+
+/// Why an instance cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its database.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderRefused),
+    /// The file that holds its secret.
+    #[error("the secret file {0} cannot be used: {1}")]
+    Secret(String, std::io::Error),
+}
+
+/// Tokens and sessions that are kept in memory.
+const CACHED: u64 = 200_000;
+
+impl App {
+    /// Opens the database and puts everything together.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(settings: Settings, clock: Clock, is_server: bool) -> Result<Arc<Self>, StartError> {
+        let store = Store::open(open_place(&settings.database, &node_name(), is_server)).await?;
+        let sealer = sealer(&settings)?;
+        let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
+        Ok(Arc::new(Self {
+            authn: Authn::new(store.clone(), clock.clone(), settings.auth.sessions, CACHED),
+            events: EventQueue::start(store.clone(), clock.clone(), settings.audit_queue),
+            started_at: clock.now(),
+            admin_link: AdminLink::default(),
+            entropy: Entropy,
+            providers,
+            sealer,
+            store,
+            clock,
+            settings,
+        }))
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Records something that must not hold up a request.
+    pub fn note(&self, event: NewEvent, origin: &Origin) {
+        self.events.record(event.from(origin));
+    }
+
+    /// Commits what waits and closes the database.
+    pub async fn close(&self) {
+        self.events.flush().await;
+        self.store.close().await;
+    }
+}
+
+fn node_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "lokid".to_owned() } else { name.chars().take(64).collect() }
+}
+
+/// From the configuration; else from a file beside the SQLite database; else for this process only.
+fn sealer(settings: &Settings) -> Result<Sealer, StartError> {
+    match (&settings.server.secret, &settings.database) {
+        (Some(secret), _) => Ok(Sealer::new(secret.reveal().as_bytes())),
+        (None, Database::Sqlite(file)) => {
+            let path = file.parent().unwrap_or(Path::new(".")).join("secret.key");
+            Sealer::from_file(&path, Entropy).map_err(|e| StartError::Secret(path.display().to_string(), e))
+        }
+        (None, Database::Postgres(_)) => {
+            tracing::warn!(
+                "server.secret is not set: sessions end when this process does, and other nodes cannot read them. \
+                 Set LOKI_SERVER_SECRET_FILE"
+            );
+            Ok(Sealer::new(&Entropy.bytes::<32>()))
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What goes on beside the requests: storing uses in batches, noting expiries, forgetting what is over.
+
+use std::{sync::Arc, time::Duration};
+
+use super::App;
+use crate::{
+    domain::event::{Actor, ActorKind, EventName, NewEvent, Origin},
+    store::{
+        StoreError,
+        sessions::{Seen, Sweep},
+        tokens::{NoteExpiries, Touch},
+    },
+};
+
+const WRITE_USES: Duration = Duration::from_secs(5);
+const NOTE_EXPIRIES: Duration = Duration::from_secs(20);
+const SWEEP: Duration = Duration::from_mins(10);
+/// Ended sessions stay readable for audits this long after they could have lasted.
+const KEEP_SESSIONS: Duration = Duration::from_hours(24 * 30);
+
+/// Runs until the task is dropped.
+pub async fn run(app: Arc<App>) {
+    let mut uses = tokio::time::interval(WRITE_USES);
+    let mut expiries = tokio::time::interval(NOTE_EXPIRIES);
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        let done = tokio::select! {
+            _ = uses.tick() => write_uses(&app).await,
+            _ = expiries.tick() => note_expiries(&app).await,
+            _ = sweep.tick() => forget(&app).await,
+        };
+        if let Err(e) = done {
+            tracing::warn!(error = %e, "background work waits for the database");
+        }
+    }
+}
+
+/// Stores when and from where tokens and sessions were used. What cannot be stored now is dropped: it is
+/// a convenience, and the next use is noted again.
+///
+/// # Errors
+/// When the database cannot take it.
+pub async fn write_uses(app: &App) -> Result<(), StoreError> {
+    let gathered = app.authn.uses.drain();
+    for (id, name, at) in gathered.first_uses {
+        let actor = Actor::new(ActorKind::Token, id.as_str(), name.as_str());
+        let event = NewEvent::new(at, EventName::TokenUsed, actor).on("token", id.as_str());
+        let ip = gathered.tokens.get(&id).map(|(_, from)| from.clone());
+        app.note(event, &Origin { ip, ..Origin::default() });
+    }
+    let uses: Vec<_> = gathered.tokens.into_iter().map(|(id, (at, from))| (id, at, from)).collect();
+    for piece in uses.chunks(500) {
+        app.store.act(Touch { uses: piece.to_vec() }).await?;
+    }
+    let seen: Vec<_> = gathered.sessions.into_iter().collect();
+    for piece in seen.chunks(500) {
+        app.store.act(Seen { seen: piece.to_vec() }).await?;
+    }
+    Ok(())
+}
+
+async fn note_expiries(app: &App) -> Result<(), StoreError> {
+    while app.store.act(NoteExpiries { now: app.now() }).await? == 100 {}
+    Ok(())
+}
+
+async fn forget(app: &App) -> Result<(), StoreError> {
+    let now = app.now();
+    let sessions_before = now.minus(app.settings.auth.sessions.absolute).minus(KEEP_SESSIONS);
+    app.store.act(Sweep { now, sessions_before }).await
+}

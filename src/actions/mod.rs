@@ -1,0 +1,67 @@
+//! What a caller may do: one function an act. Each takes a permit ([`Caller`]) and checked values, makes
+//! the change together with its event, and knows nothing of HTTP.
+
+pub mod app;
+pub mod audit;
+pub mod background;
+pub mod people;
+pub mod sessions;
+pub mod sign_in;
+pub mod status;
+pub mod tokens;
+
+pub use app::App;
+
+use crate::{
+    domain::scope::ScopeSet,
+    oidc::OidcError,
+    store::{StoreError, tokens::MintRefused},
+};
+
+/// Why an act did not happen. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The thing is not there, or not the caller's to see.
+    #[error("there is no {what} {which:?}")]
+    NotFound {
+        /// `token`, `session`, `person`.
+        what: &'static str,
+        /// As it was asked for.
+        which: String,
+    },
+    /// A name fits several things.
+    #[error("{0:?} names several tokens; say which by its id: {1}")]
+    Ambiguous(String, String),
+    /// Nobody hands out a scope that they lack.
+    #[error("you cannot hand out scopes that you do not hold; you hold: {held}")]
+    TooWide {
+        /// What the caller holds.
+        held: ScopeSet,
+    },
+    /// A `*` token needs a sign-in that is not older than so many minutes.
+    #[error("making a token with the scope * needs a fresh sign-in")]
+    NeedsFreshSignIn,
+    /// A value of the request is not acceptable.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What would be right.
+        message: String,
+    },
+    /// The limit or the name is taken.
+    #[error(transparent)]
+    Mint(#[from] MintRefused),
+    /// The thing is no longer in the state that the act needs.
+    #[error("{0}")]
+    Conflict(String),
+    /// A sign-in or logout token failed.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
+    /// The person may not come in.
+    #[error("{0}")]
+    NotAdmitted(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,114 @@
+//! Events that must not hold up a request: a bounded queue in front of the ledger. What does not fit is
+//! counted and recorded as an explicit gap.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    domain::{
+        event::{Actor, EventName, NewEvent, Outcome},
+        time::Clock,
+    },
+    store::{Store, ledger::Append},
+};
+
+/// Events in one commit.
+const MOST: usize = 256;
+/// After a failed commit, the next try waits this long.
+const PAUSE: Duration = Duration::from_millis(250);
+
+enum Message {
+    Record(Box<NewEvent>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way to the log for events of the record-or-count class. Cheap to clone.
+#[derive(Clone)]
+pub struct EventQueue {
+    queue: mpsc::Sender<Message>,
+    lost: Arc<AtomicU64>,
+}
+
+impl EventQueue {
+    /// Starts the task that empties the queue, on the present runtime.
+    pub fn start(store: Store, clock: Clock, capacity: usize) -> Self {
+        let (queue, messages) = mpsc::channel(capacity);
+        let lost = Arc::new(AtomicU64::new(0));
+        let drain = Drain { store, clock, lost: Arc::clone(&lost), held: Vec::new() };
+        tokio::spawn(drain.run(messages));
+        Self { queue, lost }
+    }
+
+    /// Hands an event over, or counts it when too many wait.
+    pub fn record(&self, event: NewEvent) {
+        if self.queue.try_send(Message::Record(Box::new(event))).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many events wait.
+    pub fn depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Waits until everything that was handed over before is committed (or given up at shutdown).
+    pub async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.queue.send(Message::Flush(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+struct Drain {
+    store: Store,
+    clock: Clock,
+    lost: Arc<AtomicU64>,
+    /// Events that are not committed yet.
+    held: Vec<NewEvent>,
+}
+
+impl Drain {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut waiting = Vec::with_capacity(MOST);
+        while messages.recv_many(&mut waiting, MOST).await > 0 {
+            let mut flushed = Vec::new();
+            for message in waiting.drain(..) {
+                match message {
+                    Message::Record(event) => self.held.push(*event),
+                    Message::Flush(reply) => flushed.push(reply),
+                }
+            }
+            self.commit(!flushed.is_empty()).await;
+            for reply in flushed {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// Commits what is held. Meanwhile the queue fills, and beyond its end events are counted.
+    async fn commit(&mut self, give_up: bool) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let gap = NewEvent::new(self.clock.now(), EventName::AuditGap, Actor::system());
+            self.held.push(gap.because(Outcome::Failure, "queue_full").with("lost", lost));
+        }
+        loop {
+            match self.store.act(Append { events: self.held.clone() }).await {
+                Ok(()) => return self.held.clear(),
+                Err(e) => tracing::warn!(error = %e, events = self.held.len(), "audit events wait for the database"),
+            }
+            if give_up {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

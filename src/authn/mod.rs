@@ -1,0 +1,90 @@
+//! A credential → who it is. Tokens and sessions are looked up through a cache that can never accept
+//! what was revoked: entries carry the epoch at which their read began ([`crate::store::Rights`]).
+//!
+//! Nothing here writes: when and from where a credential was used is gathered in [`uses`] and stored in
+//! batches by whoever calls [`uses::Uses::drain`].
+
+pub mod session;
+pub mod token;
+pub mod uses;
+
+use crate::{
+    domain::{
+        session::SessionLimits,
+        time::{Clock, Moment},
+        token::{NotAToken, TokenId},
+    },
+    store::{Store, StoreError},
+};
+
+/// Turns credentials into identities.
+pub struct Authn {
+    store: Store,
+    clock: Clock,
+    limits: SessionLimits,
+    tokens: token::Cache,
+    sessions: session::Cache,
+    /// Which credentials were used, and when, since it was last asked.
+    pub uses: uses::Uses,
+}
+
+/// Why a credential was not accepted. Says nothing about credentials of others.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialRefused {
+    /// It has not the form of a token.
+    #[error("{0}")]
+    NotAToken(#[from] NotAToken),
+    /// There is no such token.
+    #[error("the token is not known here")]
+    UnknownToken,
+    /// Its time is over.
+    #[error("the token {id} expired at {at}")]
+    ExpiredToken {
+        /// Which.
+        id: TokenId,
+        /// When.
+        at: Moment,
+    },
+    /// Somebody revoked it.
+    #[error("the token {id} was revoked at {at}")]
+    RevokedToken {
+        /// Which.
+        id: TokenId,
+        /// When.
+        at: Moment,
+    },
+    /// The browser's session is over or was never one.
+    #[error("the session is over; sign in again")]
+    NoSession,
+    /// It cannot be said now.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+}
+
+impl CredentialRefused {
+    /// A stable word for the audit log and metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAToken(_) => "malformed_token",
+            Self::UnknownToken => "unknown_token",
+            Self::ExpiredToken { .. } => "expired_token",
+            Self::RevokedToken { .. } => "revoked_token",
+            Self::NoSession => "no_session",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl Authn {
+    /// With at most `capacity` tokens and as many sessions in memory.
+    pub fn new(store: Store, clock: Clock, limits: SessionLimits, capacity: u64) -> Self {
+        Self {
+            store,
+            clock,
+            limits,
+            tokens: token::Cache::new(capacity),
+            sessions: session::Cache::new(capacity, limits.idle),
+            uses: uses::Uses::default(),
+        }
+    }
+}

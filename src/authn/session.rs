@@ -1,0 +1,93 @@
+//! The session cookie's content.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Authn, CredentialRefused, uses::Use};
+use crate::domain::{
+    identity::Identity,
+    session::{Session, SessionId, digest_of},
+    time::Moment,
+};
+
+/// A session's last request is noted once in this while.
+const NOTED_EVERY: Duration = Duration::from_secs(15);
+
+/// A live session as the cache holds it.
+pub struct KnownSession {
+    /// Who is signed in.
+    pub identity: Arc<Identity>,
+    /// The session as it was read.
+    pub session: Session,
+    /// The last request, in milliseconds; shared with earlier reads of the same session.
+    last_seen: Arc<AtomicI64>,
+}
+
+pub(super) struct Cache {
+    known: moka::sync::Cache<[u8; 32], (u64, Arc<KnownSession>)>,
+    seen: moka::sync::Cache<SessionId, Arc<AtomicI64>>,
+}
+
+impl Cache {
+    pub(super) fn new(capacity: u64, idle: Duration) -> Self {
+        Self {
+            known: moka::sync::Cache::new(capacity),
+            seen: moka::sync::Cache::builder().max_capacity(capacity).time_to_idle(idle).build(),
+        }
+    }
+}
+
+impl Authn {
+    /// Whose live session this is.
+    ///
+    /// # Errors
+    /// [`CredentialRefused::NoSession`] when it is over or never was one.
+    pub async fn by_session(&self, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
+        if secret.len() != 43 {
+            return Err(CredentialRefused::NoSession);
+        }
+        let digest = digest_of(secret);
+        let now = self.clock.now();
+        let epoch = self.store.rights().epoch();
+        if let Some(epoch) = epoch
+            && let Some((seen, known)) = self.sessions.known.get(&digest)
+            && seen == epoch
+        {
+            return self.admit(&known, now).map(|()| known);
+        }
+        let found = self.store.session_by_digest(&digest).await?.ok_or(CredentialRefused::NoSession)?;
+        let session = found.session;
+        let stored = session.last_seen_at.millis();
+        let last_seen = self.sessions.seen.get_with_by_ref(&session.id, || Arc::new(AtomicI64::new(stored)));
+        last_seen.fetch_max(stored, Ordering::Relaxed);
+        let ends = session.signed_in_at.plus(self.limits.absolute);
+        let identity = Arc::new(Identity::of_session(&session, &found.name, found.email, ends));
+        let known = Arc::new(KnownSession { identity, session, last_seen });
+        self.admit(&known, now)?;
+        if let Some(epoch) = epoch {
+            self.sessions.known.insert(digest, (epoch, Arc::clone(&known)));
+        }
+        Ok(known)
+    }
+
+    /// Whether the session is live now; if so it has been seen now.
+    fn admit(&self, known: &KnownSession, now: Moment) -> Result<(), CredentialRefused> {
+        let seen = known.last_seen.load(Ordering::Relaxed);
+        if known.session.ended_at.is_some()
+            || known.session.ends_when_seen(&self.limits, Moment::from_millis(seen)) <= now
+        {
+            return Err(CredentialRefused::NoSession);
+        }
+        if now.since(Moment::from_millis(seen)) >= NOTED_EVERY
+            && known.last_seen.compare_exchange(seen, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.uses.add(Use::Session { id: known.session.id.clone(), at: now });
+        }
+        Ok(())
+    }
+}

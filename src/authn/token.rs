@@ -1,0 +1,95 @@
+//! `Authorization: Bearer loki_…`
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Authn, CredentialRefused, uses::Use};
+use crate::domain::{
+    identity::Identity,
+    time::Moment,
+    token::{TokenDigest, TokenId, TokenState},
+};
+
+/// A token's last use is noted once in this while.
+const NOTED_EVERY: Duration = Duration::from_secs(30);
+/// A token's use is an audit event once in this while.
+const EVENT_EVERY: Duration = Duration::from_hours(1);
+
+/// A usable token as the cache holds it.
+struct Known {
+    identity: Arc<Identity>,
+    expires_at: Option<Moment>,
+    /// When its last use was noted, in milliseconds.
+    noted_at: AtomicI64,
+}
+
+pub(super) struct Cache {
+    known: moka::sync::Cache<TokenDigest, (u64, Arc<Known>)>,
+    /// Tokens whose use made an event lately; outlives the entries above, which any revocation ends.
+    told: moka::sync::Cache<TokenId, ()>,
+}
+
+impl Cache {
+    pub(super) fn new(capacity: u64) -> Self {
+        Self {
+            known: moka::sync::Cache::new(capacity),
+            told: moka::sync::Cache::builder().max_capacity(capacity).time_to_live(EVENT_EVERY).build(),
+        }
+    }
+}
+
+impl Authn {
+    /// Who holds the presented token. `from` is the true client's address, for the token's last use.
+    ///
+    /// # Errors
+    /// [`CredentialRefused`] says why nobody does.
+    pub async fn by_token(&self, presented: &str, from: &str) -> Result<Arc<Identity>, CredentialRefused> {
+        let digest = TokenDigest::of_presented(presented)?;
+        let now = self.clock.now();
+        // The epoch is read before the token is: what changes meanwhile makes the entry stale at once.
+        let epoch = self.store.rights().epoch();
+        if let Some(epoch) = epoch
+            && let Some((seen, known)) = self.tokens.known.get(&digest)
+            && seen == epoch
+            && known.expires_at.is_none_or(|at| now < at)
+        {
+            self.note(&known, now, from);
+            return Ok(Arc::clone(&known.identity));
+        }
+        let token = self.store.token_by_digest(&digest).await?.ok_or(CredentialRefused::UnknownToken)?;
+        match token.state(now) {
+            TokenState::Expired(at) => return Err(CredentialRefused::ExpiredToken { id: token.id, at }),
+            TokenState::Revoked(at) => return Err(CredentialRefused::RevokedToken { id: token.id, at }),
+            TokenState::Active | TokenState::Replaced => {}
+        }
+        let known = Arc::new(Known {
+            identity: Arc::new(Identity::of_token(&token)),
+            expires_at: token.expires_at,
+            noted_at: AtomicI64::new(token.last_used_at.map_or(0, Moment::millis)),
+        });
+        if let Some(epoch) = epoch {
+            self.tokens.known.insert(digest, (epoch, Arc::clone(&known)));
+        }
+        self.note(&known, now, from);
+        if self.tokens.told.get(&token.id).is_none() {
+            self.tokens.told.insert(token.id.clone(), ());
+            self.uses.add(Use::FirstOfToken { id: token.id, name: token.name, at: now });
+        }
+        Ok(Arc::clone(&known.identity))
+    }
+
+    fn note(&self, known: &Known, now: Moment, from: &str) {
+        let noted = known.noted_at.load(Ordering::Relaxed);
+        if now.since(Moment::from_millis(noted)) >= NOTED_EVERY
+            && known.noted_at.compare_exchange(noted, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && let crate::domain::identity::Credential::Token(id) = &known.identity.credential
+        {
+            self.uses.add(Use::Token { id: id.clone(), at: now, from: from.to_owned() });
+        }
+    }
+}

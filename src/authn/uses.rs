@@ -1,0 +1,85 @@
+//! What was used when: gathered on the hot path, stored in batches elsewhere.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::domain::{
+    session::SessionId,
+    time::Moment,
+    token::{TokenId, TokenName},
+};
+
+/// One use of a credential.
+#[derive(Debug)]
+pub enum Use {
+    /// A token was used.
+    Token {
+        /// Which.
+        id: TokenId,
+        /// When.
+        at: Moment,
+        /// From where.
+        from: String,
+    },
+    /// A session was used.
+    Session {
+        /// Which.
+        id: SessionId,
+        /// When.
+        at: Moment,
+    },
+    /// A token was used for the first time in a while: worth an event.
+    FirstOfToken {
+        /// Which.
+        id: TokenId,
+        /// What it is called.
+        name: TokenName,
+        /// When.
+        at: Moment,
+    },
+}
+
+/// What has gathered since the last drain, one place for each credential.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Tokens with the moment and address of their last use.
+    pub tokens: HashMap<TokenId, (Moment, String)>,
+    /// Sessions with the moment of their last request.
+    pub sessions: HashMap<SessionId, Moment>,
+    /// Tokens that were used for the first time in a while.
+    pub first_uses: Vec<(TokenId, TokenName, Moment)>,
+}
+
+/// More credentials than this between two drains are not noted: their last use stays a little older.
+const MOST: usize = 200_000;
+
+/// Where uses gather.
+#[derive(Debug, Default)]
+pub struct Uses(Mutex<Gathered>);
+
+impl Uses {
+    /// Notes a use. Each credential comes here at most every few seconds.
+    pub(super) fn add(&self, used: Use) {
+        let mut gathered = self.lock();
+        if gathered.tokens.len() + gathered.sessions.len() + gathered.first_uses.len() >= MOST {
+            return;
+        }
+        match used {
+            Use::Token { id, at, from } => drop(gathered.tokens.insert(id, (at, from))),
+            Use::Session { id, at } => drop(gathered.sessions.insert(id, at)),
+            Use::FirstOfToken { id, name, at } => gathered.first_uses.push((id, name, at)),
+        }
+    }
+
+    /// Takes what has gathered.
+    pub fn drain(&self) -> Gathered {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        // Nothing here can leave the map half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,135 @@
+//! `lokid enterprise audit`
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::{
+    Common, Done, Failure,
+    backend::{Backend, Target},
+    print,
+};
+use crate::domain::event::EventName;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Show the last entries
+    Tail {
+        /// Go on with every new entry until interrupted
+        #[arg(long, short)]
+        follow: bool,
+        /// Only this event, such as auth.fail, or the beginning of one and *, such as 'auth.*'
+        #[arg(long)]
+        event: Option<String>,
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        lines: i64,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Count events by name and outcome
+    Summary {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Walk the whole chain and say whether it is whole
+    Verify {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Between two looks for new entries.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Verb {
+    pub(super) async fn run(self, common: &Common) -> Done {
+        let (Self::Tail { target, .. } | Self::Summary { target } | Self::Verify { target }) = &self;
+        let backend = Backend::open(common, target).await?;
+        let done = match self {
+            Self::Tail { follow, event, lines, .. } => tail(common, &backend, event.as_deref(), lines, follow).await,
+            Self::Summary { .. } => backend.summary().await.map(|counts| summary(common, &counts)),
+            Self::Verify { .. } => backend.verify().await.and_then(|verdict| show_verdict(common, &verdict)),
+        };
+        backend.close().await;
+        done
+    }
+}
+
+async fn tail(common: &Common, backend: &Backend, event: Option<&str>, lines: i64, follow: bool) -> Done {
+    if let Some(event) = event {
+        let prefix = event.trim_end_matches('*');
+        let known =
+            EventName::EVERY.iter().any(|e| e.as_str() == event || (prefix != event && e.as_str().starts_with(prefix)));
+        if !known {
+            let names: Vec<_> = EventName::EVERY.iter().map(|e| e.as_str()).collect();
+            return Err(
+                Failure::new(format!("there is no event {event:?}")).hint(format!("events are {}", names.join(", ")))
+            );
+        }
+    }
+    let mut last = 0;
+    let mut entries = backend.audit(event, None, lines).await?;
+    loop {
+        for entry in &entries {
+            last = entry["seq"].as_i64().unwrap_or(last);
+            if common.json { print::out(&entry.to_string()) } else { print::out(&line(entry)) }
+        }
+        if !follow {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+        entries = backend.audit(event, Some(last), 1000).await?;
+    }
+}
+
+/// `     42  2026-11-22 19:05:00  auth.token.create   success  ann (person)  tok-…  127.0.0.1`
+fn line(entry: &Value) -> String {
+    let actor = match entry["actor"]["name"].as_str() {
+        Some("") | None => print::cell(&entry["actor"]["kind"]),
+        Some(name) => format!("{} ({})", print::plain(name, false), print::cell(&entry["actor"]["kind"])),
+    };
+    let mut parts = vec![
+        format!("{:>7}", entry["seq"]),
+        print::when(&entry["time"]),
+        format!("{:<18}", print::cell(&entry["event"])),
+        format!("{:<7}", print::cell(&entry["outcome"])),
+        actor,
+    ];
+    for value in [&entry["resource"]["id"], &entry["reason"], &entry["ip"]] {
+        if value.as_str().is_some_and(|text| !text.is_empty()) {
+            parts.push(print::cell(value));
+        }
+    }
+    parts.join("  ")
+}
+
+fn summary(common: &Common, counts: &Value) {
+    if common.json {
+        return print::json(counts);
+    }
+    let row = |c: &Value| {
+        vec![print::cell(&c["event"]), print::cell(&c["outcome"]), print::cell(&c["times"]), print::when(&c["latest"])]
+    };
+    let rows: Vec<_> = counts.as_array().into_iter().flatten().map(row).collect();
+    print::table(&["EVENT", "OUTCOME", "TIMES", "LATEST (UTC)"], &rows);
+}
+
+fn show_verdict(common: &Common, verdict: &Value) -> Done {
+    if common.json {
+        print::json(verdict);
+    }
+    if verdict["valid"].as_bool() == Some(true) {
+        if !common.json {
+            print::out(&format!(
+                "The chain is whole: {} entries, head {}.",
+                verdict["entries"],
+                print::cell(&verdict["head"])
+            ));
+        }
+        return Ok(());
+    }
+    let what = format!("the chain is broken at entry {}: {}", verdict["first_bad_seq"], print::cell(&verdict["fault"]));
+    Err(Failure::new(what).hint(format!("the {} entries before it are good", verdict["entries"])))
+}

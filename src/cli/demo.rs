@@ -1,0 +1,125 @@
+//! `lokid demo`: the whole product on an embedded default.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+
+use super::{Done, Failure, start};
+use crate::{
+    actions::tokens::{self, Grant, TokenRequest},
+    config::Sources,
+    demo::provider,
+    domain::{entropy::Entropy, event::Origin, id::letters, identity::Identity},
+    telemetry,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Keep the data in this directory [default: a temporary one that is removed at the end]
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: Option<PathBuf>,
+    /// Port to listen on; 0 picks a free one
+    #[arg(long, default_value_t = 57374)]
+    port: u16,
+    /// Open the page in a browser
+    #[arg(long)]
+    open: bool,
+}
+
+/// A directory that is removed when this is dropped, unless the person named it.
+struct Data {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+impl Demo {
+    pub(super) async fn run(self) -> Done {
+        let data = self.data()?;
+        // The port must be known before the addresses that the provider may send people back to.
+        let port = if self.port == 0 { free_port()? } else { self.port };
+        let issuer = provider::start(&format!("http://localhost:{port}"))?;
+        let settings = sources(&data.path, port, &issuer).load()?;
+        telemetry::start(&settings.log);
+        let served = start::serve(settings).await?;
+        let token = viewer_token(&served.app).await?;
+        let address = format!("http://localhost:{port}/");
+        served.announce(&[
+            String::new(),
+            format!("  Open {address} and pick one of four people: admin, operator, viewer, auditor."),
+            String::new(),
+            "  As a script, with a viewer's token:".into(),
+            format!("    curl -H \"Authorization: Bearer {token}\" {address}api/status"),
+            String::new(),
+            format!("  Data: {}{}", data.path.display(), if data.temporary { " (removed at the end)" } else { "" }),
+            "  Stop with Ctrl-C.".into(),
+        ]);
+        if self.open {
+            open_browser(&address);
+        }
+        served.until_told_to_stop().await
+    }
+
+    fn data(&self) -> Result<Data, Failure> {
+        let (path, temporary) = match &self.dir {
+            Some(dir) => (dir.clone(), false),
+            None => (std::env::temp_dir().join(format!("lokid-demo-{}", letters(Entropy.bytes()))), true),
+        };
+        fs::create_dir_all(&path).map_err(|e| Failure::new(format!("cannot make {}: {e}", path.display())))?;
+        Ok(Data { path, temporary })
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The demo's settings. They come from here alone: a developer's environment must not change the demo.
+fn sources(dir: &Path, port: u16, issuer: &str) -> Sources {
+    let database = format!("sqlite://{}", dir.join("loki.db").display());
+    let mapping = "{admins: admin, operators: operator, auditors: auditor}";
+    let env = [
+        ("LOKI_SERVER_PORT", port.to_string()),
+        ("LOKI_DATABASE_URL", database),
+        ("LOKI_OIDC_ISSUER", issuer.to_owned()),
+        ("LOKI_OIDC_CLIENT_ID", provider::CLIENT_ID.to_owned()),
+        ("LOKI_OIDC_PROVIDERS", "[{name: the demo company}]".to_owned()),
+        ("LOKI_RBAC_OIDC_ROLE_MAPPING", mapping.to_owned()),
+        ("LOKI_LOG_LEVEL", "warn".to_owned()),
+    ];
+    let env: BTreeMap<String, String> = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    Sources { file: None, flags: Vec::new(), env }
+}
+
+/// A token for the printed line; the one of an earlier demo on the same directory gives way.
+async fn viewer_token(app: &Arc<crate::actions::App>) -> Result<String, Failure> {
+    let terminal = Arc::new(Identity::at_the_terminal("demo"));
+    let caller = Arc::clone(&terminal).acting_as().map_err(|_| Failure::new("not permitted"))?;
+    let name = "demo-viewer";
+    if let Ok(old) = tokens::find(app, &caller, name).await {
+        tokens::revoke(app, &terminal, &old, &Origin::default()).await?;
+    }
+    let request = TokenRequest { name: name.parse()?, grant: Grant::Role("viewer".into()), days: Some(1) };
+    let minted = tokens::mint(app, &caller, request, &Origin::default()).await?;
+    Ok(minted.secret.reveal().to_owned())
+}
+
+/// As well as this desktop can; the address was printed anyway.
+fn open_browser(address: &str) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    if std::process::Command::new(opener).arg(address).spawn().is_err() {
+        tracing::warn!("cannot start {opener}");
+    }
+}

@@ -1,0 +1,85 @@
+//! `lokid doctor`: is everything there that the configuration names?
+
+use super::{Common, Done, Failure, print, sources};
+use crate::{
+    actions::App,
+    domain::{
+        identity::{Identity, ReadAudit},
+        time::{Clock, Moment},
+    },
+};
+
+/// Earlier than this no clock can be right.
+const BUILT_AFTER: Moment = Moment::from_seconds(1_790_000_000);
+
+struct Check {
+    name: String,
+    good: bool,
+    says: String,
+}
+
+pub(super) async fn run(common: &Common) -> Done {
+    let settings = sources(common).load()?;
+    let mut checks = vec![Check { name: "configuration".into(), good: true, says: "valid".into() }];
+    let clock = Clock::system();
+    let now = clock.now();
+    checks.push(Check { name: "clock".into(), good: now > BUILT_AFTER, says: now.rfc3339() });
+    if let Some(tls) = &settings.server.tls {
+        let readable = [&tls.cert, &tls.key].into_iter().find_map(|f| std::fs::File::open(f).err().map(|e| (f, e)));
+        let says = readable.as_ref().map_or("files can be read".into(), |(file, e)| format!("{}: {e}", file.display()));
+        checks.push(Check { name: "tls".into(), good: readable.is_none(), says });
+    }
+    match App::start(settings, clock, false).await {
+        Ok(app) => {
+            checks.extend(look(&app).await);
+            app.close().await;
+        }
+        Err(e) => checks.push(Check { name: "start".into(), good: false, says: Failure::from(e).message }),
+    }
+    show(common, &checks)
+}
+
+async fn look(app: &App) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let answered = app.store.ping().await;
+    let says = answered.as_ref().map_or_else(ToString::to_string, |()| app.store.engine().as_str().to_owned());
+    checks.push(Check { name: "database".into(), good: answered.is_ok(), says });
+    let who = std::sync::Arc::new(Identity::at_the_terminal("doctor"));
+    if let Ok(caller) = who.acting_as::<ReadAudit>() {
+        let verdict = crate::actions::audit::verify(app, &caller, &crate::domain::event::Origin::default()).await;
+        let (good, says) = match verdict {
+            Ok(v) if v.valid => (true, format!("{} entries, chain whole", v.entries)),
+            Ok(v) => (false, v.fault.unwrap_or_default()),
+            Err(e) => (false, e.to_string()),
+        };
+        checks.push(Check { name: "audit log".into(), good, says });
+    }
+    for provider in app.providers.iter() {
+        let good = provider.is_reachable().await;
+        let says = if good {
+            "metadata and keys can be read"
+        } else {
+            "does not answer as it should; the log line above says why"
+        };
+        checks.push(Check {
+            name: format!("provider {}", provider.id()),
+            good,
+            says: format!("{}: {says}", provider.issuer()),
+        });
+    }
+    checks
+}
+
+fn show(common: &Common, checks: &[Check]) -> Done {
+    let bad = checks.iter().filter(|c| !c.good).count();
+    if common.json {
+        let value = |c: &Check| serde_json::json!({"check": c.name, "good": c.good, "says": c.says});
+        print::json(&checks.iter().map(value).collect());
+    } else {
+        let row = |c: &Check| {
+            vec![if c.good { "ok" } else { "BAD" }.to_owned(), c.name.clone(), print::plain(&c.says, false)]
+        };
+        print::table(&["", "CHECK", ""], &checks.iter().map(row).collect::<Vec<_>>());
+    }
+    if bad == 0 { Ok(()) } else { Err(Failure::new(format!("{bad} of {} checks failed", checks.len()))) }
+}

@@ -1,0 +1,155 @@
+//! Arguments, output, exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+
+mod audit;
+mod backend;
+mod demo;
+mod doctor;
+mod print;
+mod settings;
+mod start;
+mod token;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::Sources;
+
+/// The door in front of a team's dashboards and APIs.
+#[derive(Debug, Parser)]
+#[command(name = "lokid", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+struct Common {
+    /// Configuration file [default: .loki/config.yaml, then ~/.config/loki/config.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve
+    Start(start::Start),
+    /// Everything on an embedded default, with four people to sign in as
+    Demo(demo::Demo),
+    /// Tokens and the audit log
+    #[command(subcommand)]
+    Enterprise(Enterprise),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(settings::Verb),
+    /// Check the configuration, the database, the providers and the clock
+    Doctor,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Enterprise {
+    /// How the server or the local database is
+    Status(backend::Target),
+    /// API tokens
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::Verb),
+}
+
+/// Why a verb failed, and what may help.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(e: E) -> Self {
+        let mut message = e.to_string();
+        let mut cause = e.source();
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = inner.source();
+        }
+        Self { message, hint: None }
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // One provider for the whole process; a second call is harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    match actix_web::rt::System::new().block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("lokid: {}", print::plain(&failure.message, true));
+            if let Some(hint) = failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Done {
+    let common = cli.common;
+    match cli.command {
+        Command::Start(verb) => verb.run(&common).await,
+        Command::Demo(verb) => verb.run().await,
+        Command::Enterprise(Enterprise::Status(target)) => backend::status(&common, &target).await,
+        Command::Enterprise(Enterprise::Token(verb)) => verb.run(&common).await,
+        Command::Enterprise(Enterprise::Audit(verb)) => verb.run(&common).await,
+        Command::Config(verb) => verb.run(&common),
+        Command::Doctor => doctor::run(&common).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lokid", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// The settings' sources for a verb without flags of its own.
+fn sources(common: &Common) -> Sources {
+    Sources::of_process(common.config.clone(), Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

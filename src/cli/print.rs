@@ -1,0 +1,73 @@
+//! Output for people: tables whose columns line up, and nothing that a terminal would act on.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+/// Text without what a terminal acts on. Line feeds stay when `lines` says so.
+pub(super) fn plain(text: &str, lines: bool) -> String {
+    let visible = |c: char| if c.is_control() && !(lines && c == '\n') { '\u{fffd}' } else { c };
+    // Also marks that reverse the direction of what follows.
+    let harmless = |c: &char| !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(visible).filter(harmless).collect()
+}
+
+/// A value of a JSON answer as people read it.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "–".into(),
+        Value::String(text) => plain(text, false),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// `2026-11-22T19:05:00.123Z` → `2026-11-22 19:05:00`.
+pub(super) fn when(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| "–".into(), |text| plain(text, false).chars().take(19).collect::<String>().replace('T', " "))
+}
+
+/// Rows under their headings.
+pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    let width = |at: usize| {
+        let cells = rows.iter().map(|row| row[at].chars().count());
+        cells.chain([headings[at].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let line = |cells: &[&str]| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+            let gap = width.saturating_sub(cell.chars().count());
+            format!("{cell}{}", " ".repeat(gap))
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    out(&line(headings));
+    for row in rows {
+        out(&line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
+    }
+}
+
+/// One line to standard output. A reader that went away (`| head`) ends the program quietly.
+pub(super) fn out(line: &str) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Pretty JSON to a terminal, compact JSON to a program.
+pub(super) fn json(value: &Value) {
+    if std::io::stdout().is_terminal() { out(&format!("{value:#}")) } else { out(&value.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_acts_on_gets_through() {
+        assert_eq!(plain("a\u{1b}[31mred\r\nb\u{202e}c", false), "a\u{fffd}[31mred\u{fffd}\u{fffd}bc");
+        assert_eq!(plain("a\nb", true), "a\nb");
+    }
+}

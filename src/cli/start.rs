@@ -1,0 +1,154 @@
+//! `lokid start`
+
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Common, Done, Failure, print};
+use crate::{
+    actions::{App, background},
+    config::{Settings, Sources, server::Database},
+    domain::{
+        event::{Actor, EventName, NewEvent},
+        time::Clock,
+    },
+    store::ledger::Append,
+    telemetry, web,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Start {
+    /// Address to listen on: host, host:port or :port
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+impl Start {
+    pub(super) async fn run(self, common: &Common) -> Done {
+        let flags = self.listen.as_deref().map(listen_flags).unwrap_or_default();
+        let settings = Sources::of_process(common.config.clone(), flags).load()?;
+        telemetry::start(&settings.log);
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        let served = serve(settings).await?;
+        served.announce(&[]);
+        served.until_told_to_stop().await
+    }
+}
+
+/// `0.0.0.0:8080`, `:8080` or `0.0.0.0` as settings.
+fn listen_flags(text: &str) -> Vec<(&'static str, String, &'static str)> {
+    let is_port = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit());
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if is_port(port) && (!host.contains(':') || host.ends_with(']')) => (host, Some(port)),
+        _ => (text, None),
+    };
+    let host = Some(host).filter(|h| !h.is_empty()).map(|h| ("server.host", h.to_owned(), "--listen"));
+    let port = port.map(|p| ("server.port", p.to_owned(), "--listen"));
+    host.into_iter().chain(port).collect()
+}
+
+/// A server that runs.
+pub(super) struct Served {
+    pub(super) app: Arc<App>,
+    pub(super) address: std::net::SocketAddr,
+    handle: ServerHandle,
+    ended: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// Opens the database, listens, records that it did, and serves.
+pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
+    let listener = web::server::bind(&settings.server).map_err(|e| {
+        Failure::from(e).hint("is another server running there? Choose another with --listen or LOKI_SERVER_PORT")
+    })?;
+    let app = App::start(settings, Clock::system(), true).await?;
+    let address = listener.local_addr()?;
+    let now = app.now();
+    let database = app.store.engine().as_str();
+    let started = NewEvent::new(now, EventName::ServerStarted, Actor::system())
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("listens_on", address.to_string())
+        .with("database", database);
+    let loaded =
+        NewEvent::new(now, EventName::ConfigLoaded, Actor::system()).with("providers", app.providers.iter().count());
+    app.store.act(Append { events: vec![loaded, started] }).await?;
+    let (server, shared) = web::server::serve(Arc::clone(&app), listener)?;
+    let handle = server.handle();
+    actix_web::rt::spawn(background::run(Arc::clone(&app)));
+    actix_web::rt::spawn(async move {
+        let mut minute = tokio::time::interval(std::time::Duration::from_mins(1));
+        loop {
+            minute.tick().await;
+            shared.limits.forget_idle();
+        }
+    });
+    Ok(Served { app, address, handle, ended: actix_web::rt::spawn(server) })
+}
+
+impl Served {
+    /// Says where the server is, and how to get in while no provider is configured.
+    pub(super) fn announce(&self, more: &[String]) {
+        let settings = &self.app.settings;
+        let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
+        let database = match &settings.database {
+            Database::Sqlite(path) => format!("SQLite, {}", path.display()),
+            Database::Postgres(_) => "PostgreSQL".to_owned(),
+        };
+        print::out(&format!("lokid {} listens on {scheme}://{} ({database})", env!("CARGO_PKG_VERSION"), self.address));
+        let public = settings.server.public_url.as_str();
+        if !settings.auth.enabled {
+            print::out(
+                "Sign-in is OFF (enterprise.auth.enabled: false): whoever reaches this port is an administrator.",
+            );
+        } else if settings.auth.providers.is_empty() {
+            let code = self.app.admin_link.issue(self.app.entropy.bytes(), self.app.now());
+            print::out("No identity provider is configured. Sign in as local administrator, once, within 15 minutes:");
+            print::out(&format!("  {public}login/local/{code}"));
+        } else {
+            print::out(&format!("People sign in at {public}"));
+        }
+        more.iter().for_each(|line| print::out(line));
+    }
+
+    /// Serves until SIGINT or SIGTERM, then ends in order: requests, events, database.
+    pub(super) async fn until_told_to_stop(self) -> Done {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut ended = self.ended;
+        let result = tokio::select! {
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+            result = &mut ended => Some(result),
+        };
+        if result.is_none() {
+            self.handle.stop(true).await;
+            let _ = ended.await;
+        }
+        let stopped = NewEvent::new(self.app.now(), EventName::ServerStopped, Actor::system());
+        if let Err(e) = self.app.store.act(Append { events: vec![stopped] }).await {
+            tracing::warn!(error = %e, "the end could not be recorded");
+        }
+        self.app.close().await;
+        match result {
+            Some(Ok(Err(e))) => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_a_host_a_port_or_both() {
+        let read = |text: &str| listen_flags(text).into_iter().map(|(_, value, _)| value).collect::<Vec<_>>();
+        assert_eq!(read("0.0.0.0:80"), ["0.0.0.0", "80"]);
+        assert_eq!(read(":80"), ["80"]);
+        assert_eq!(read("localhost"), ["localhost"]);
+        assert_eq!(read("[::1]:80"), ["[::1]", "80"]);
+        assert_eq!(read("::1"), ["::1"]);
+    }
+}

@@ -1,0 +1,3 @@
+//! What `lokid demo` needs beside the product itself. Nothing else uses it.
+
+pub mod provider;

@@ -1,0 +1,46 @@
+//! Who the caller is.
+
+use actix_web::web::Json;
+use utoipa::ToSchema;
+
+use crate::domain::{
+    identity::{Caller, Known},
+    scope::Scope,
+};
+
+/// The caller, as lokid sees it.
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub(in crate::web) struct Me {
+    /// `person`, `token` or `terminal`.
+    kind: &'static str,
+    /// Public id of the person or token.
+    id: String,
+    /// What it is called.
+    name: String,
+    /// A person's address.
+    email: Option<String>,
+    /// By what it proved itself: `session`, `token` or `terminal`.
+    authenticated_by: &'static str,
+    /// The role, when there is one by name.
+    role: Option<String>,
+    /// The scopes as they were granted.
+    scopes: Vec<&'static str>,
+    /// When the credential ends by itself (RFC 3339).
+    expires_at: Option<String>,
+}
+
+/// Who am I?
+#[utoipa::path(get, path = "/api/me", tag = "caller", responses((status = 200, body = Me), (status = 401)))]
+pub(in crate::web) async fn me(caller: Caller<Known>) -> Json<Me> {
+    let who = caller.identity();
+    Json(Me {
+        kind: who.actor.kind.as_str(),
+        id: who.actor.id.clone(),
+        name: who.actor.name.clone(),
+        email: who.email.clone(),
+        authenticated_by: who.credential.kind(),
+        role: who.role.clone(),
+        scopes: who.scopes.iter().map(Scope::as_str).collect(),
+        expires_at: who.expires_at.map(crate::domain::time::Moment::rfc3339),
+    })
+}

@@ -1,0 +1,60 @@
+//! The REST API: one file a resource. Answers are JSON, errors `application/problem+json`.
+
+pub mod audit;
+pub(super) mod health;
+pub(super) mod me;
+pub(super) mod openapi;
+pub(super) mod status;
+pub mod tokens;
+
+use std::str::FromStr;
+
+use super::problem::Problem;
+
+/// The parameters of a query, each at most once and each known.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query that may hold these parameters.
+    pub(super) fn read(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if !known.contains(&&*name) {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+                return Err(Problem::invalid(
+                    &shown,
+                    format!("there is no such parameter; there are: {}", known.join(", ")),
+                ));
+            }
+            if pairs.iter().any(|(n, _)| *n == name) {
+                return Err(Problem::invalid(&name, "stands in the query twice"));
+            }
+            if !value.is_empty() {
+                pairs.push((name.into_owned(), value.into_owned()));
+            }
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The text of a parameter.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter read as `T`; `expected` says what would be right.
+    pub(super) fn parsed<T: FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
+        let wrong = |_| Problem::invalid(name, format!("expected {expected}"));
+        self.text(name).map(str::parse).transpose().map_err(wrong)
+    }
+
+    /// How many to list.
+    pub(super) fn limit(&self, default: i64, most: i64) -> Result<i64, Problem> {
+        let expected = format!("a whole number from 1 to {most}");
+        let limit = self.parsed::<i64>("limit", &expected)?.unwrap_or(default);
+        if (1..=most).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(Problem::invalid("limit", format!("expected {expected}")))
+        }
+    }
+}

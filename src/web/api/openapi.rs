@@ -1,0 +1,55 @@
+//! `/openapi.json`, generated from the handlers.
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+use super::{audit, health, me, status, tokens};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "lokid", description = "Scoped tokens, sign-in and the audit log at a team's door"),
+    paths(
+        me::me,
+        status::status,
+        tokens::create,
+        tokens::list,
+        tokens::show,
+        tokens::revoke,
+        tokens::rotate,
+        audit::list,
+        audit::summary,
+        audit::verify,
+        health::live,
+        health::ready,
+    ),
+    security(("token" = []), ("session" = [])),
+    modifiers(&Credentials)
+)]
+struct Document;
+
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("loki_…").build();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        let cookie = ApiKeyValue::with_description("__Host-loki_session", "A signed-in browser");
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+static JSON: LazyLock<String> = LazyLock::new(|| Document::openapi().to_pretty_json().expect("the document is JSON"));
+
+pub(in crate::web) async fn document() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header(("access-control-allow-origin", "*"))
+        .insert_header(("cache-control", "public, max-age=60"))
+        .body(JSON.as_str())
+}

@@ -1,0 +1,111 @@
+//! Request bodies: bounded in length and time, JSON or a form, each read strictly.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest,
+    http::{
+        StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
+    web::{BytesMut, Payload},
+};
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+
+use super::{Web, csrf, problem::Problem};
+
+/// Reads a JSON object. Unknown fields and repeated keys are refused by `T` (`deny_unknown_fields`).
+pub(super) async fn json<T: DeserializeOwned>(web: &Web, req: &HttpRequest, payload: Payload) -> Result<T, Problem> {
+    if media_type(req) != "application/json" {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
+    }
+    let bytes = read(web, req, payload).await?;
+    serde_json::from_slice(&bytes).map_err(|e| {
+        let what = e.to_string();
+        match e.classify() {
+            serde_json::error::Category::Data => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what),
+            _ => Problem::bad_request(format!("the body is not valid JSON: {what}")),
+        }
+    })
+}
+
+/// The pairs of a form, in order.
+pub(super) struct Form(Vec<(String, String)>);
+
+/// A form has at most this many fields.
+const MOST_FIELDS: usize = 64;
+
+impl Form {
+    /// The one value of a field; empty when it is missing.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+    }
+
+    /// All values of a field that may come several times.
+    pub(super) fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Reads a form that must carry this CSRF token.
+pub(super) async fn form(web: &Web, req: &HttpRequest, payload: Payload, csrf: &str) -> Result<Form, Problem> {
+    let form = unbound_form(web, req, payload).await?;
+    csrf::matches(csrf, form.text("csrf"))?;
+    Ok(form)
+}
+
+/// Reads a form that another server sends (back-channel logout): no CSRF token.
+pub(super) async fn unbound_form(web: &Web, req: &HttpRequest, payload: Payload) -> Result<Form, Problem> {
+    if media_type(req) != "application/x-www-form-urlencoded" {
+        let detail = "send a form with Content-Type: application/x-www-form-urlencoded";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let bytes = read(web, req, payload).await?;
+    let pairs: Vec<_> = url::form_urlencoded::parse(&bytes).into_owned().take(MOST_FIELDS + 1).collect();
+    if pairs.len() > MOST_FIELDS {
+        return Err(Problem::bad_request("a form has at most 64 fields"));
+    }
+    Ok(Form(pairs))
+}
+
+/// `application/json; charset=utf-8` → `application/json`.
+fn media_type(req: &HttpRequest) -> String {
+    let value = req.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+async fn read(web: &Web, req: &HttpRequest, payload: Payload) -> Result<BytesMut, Problem> {
+    let limits = &web.app.settings.limits;
+    if req.headers().contains_key(CONTENT_ENCODING) {
+        let detail = "compressed bodies are not read; send it without Content-Encoding";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let announced =
+        req.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.body_bytes as u64) {
+        return Err(too_large(limits.body_bytes));
+    }
+    collect(payload, limits.body_bytes, limits.body_timeout).await
+}
+
+fn too_large(most: usize) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {most} bytes"))
+}
+
+async fn collect(mut payload: Payload, most: usize, within: Duration) -> Result<BytesMut, Problem> {
+    let reading = async {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Problem::bad_request("the body broke off"))?;
+            if body.len() + chunk.len() > most {
+                return Err(too_large(most));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    };
+    let late =
+        |_| Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {} s", within.as_secs()));
+    tokio::time::timeout(within, reading).await.map_err(late)?
+}

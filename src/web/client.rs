@@ -1,0 +1,98 @@
+//! Who is at the other end, as far as that can be known: the peer, or what a listed proxy says of it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    dev::RequestHead,
+    http::header::{HeaderMap, USER_AGENT},
+};
+
+use crate::{config::server::Network, domain::event::Origin};
+
+/// What is known of a request before anybody is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    /// The request's id, also in the answer's `X-Request-Id`.
+    pub(super) request_id: String,
+    /// The true client's address.
+    pub(super) ip: IpAddr,
+}
+
+impl Client {
+    /// Of a request that passed the front.
+    pub(super) fn of(req: &HttpRequest) -> Self {
+        req.extensions()
+            .get::<Self>()
+            .cloned()
+            .unwrap_or_else(|| Self { request_id: String::new(), ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED) })
+    }
+}
+
+/// From where a request came, for the audit log.
+pub(super) fn origin(req: &HttpRequest) -> Origin {
+    let client = Client::of(req);
+    Origin {
+        request_id: Some(client.request_id),
+        ip: Some(client.ip.to_string()),
+        user_agent: user_agent(req.headers()),
+    }
+}
+
+/// The caller's program: printable, at most 256 characters.
+fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let bytes = headers.get(USER_AGENT)?.as_bytes();
+    let text = String::from_utf8_lossy(bytes);
+    Some(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(256).collect())
+}
+
+/// The address of the true client. `X-Forwarded-For` is read from its right end, and only as long as the
+/// one who wrote it is a listed proxy.
+pub(super) fn true_ip(head: &RequestHead, trusted: &[Network]) -> IpAddr {
+    let peer = head.peer_addr.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip().to_canonical());
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
+    if trusted.is_empty() || !is_trusted(peer) {
+        return peer;
+    }
+    let lines: Vec<&str> = head.headers.get_all("x-forwarded-for").filter_map(|v| v.to_str().ok()).collect();
+    let mut nearest = peer;
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let Ok(ip) = hop.trim().parse::<IpAddr>() else { return nearest };
+        nearest = ip.to_canonical();
+        if !is_trusted(nearest) {
+            return nearest;
+        }
+    }
+    nearest
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn ip(peer: &str, forwarded: &[&str], trusted: &str) -> String {
+        let mut req = TestRequest::default().peer_addr(format!("{peer}:1").parse().unwrap());
+        for line in forwarded {
+            req = req.append_header(("x-forwarded-for", *line));
+        }
+        let trusted: Vec<Network> = trusted.split_whitespace().map(|t| t.parse().unwrap()).collect();
+        true_ip(req.to_srv_request().head(), &trusted).to_string()
+    }
+
+    #[test]
+    fn forwarding_headers_count_from_listed_proxies_only() {
+        assert_eq!(ip("9.9.9.9", &["1.1.1.1"], ""), "9.9.9.9");
+        assert_eq!(ip("9.9.9.9", &["1.1.1.1"], "10.0.0.0/8"), "9.9.9.9");
+        assert_eq!(ip("10.0.0.1", &["1.1.1.1"], "10.0.0.0/8"), "1.1.1.1");
+    }
+
+    #[test]
+    fn what_the_client_itself_wrote_is_never_believed() {
+        assert_eq!(ip("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], "10.0.0.0/8"), "1.1.1.1");
+        assert_eq!(ip("10.0.0.1", &["6.6.6.6", "1.1.1.1"], "10.0.0.0/8"), "1.1.1.1");
+        assert_eq!(ip("10.0.0.1", &["nonsense, 10.0.0.2"], "10.0.0.0/8"), "10.0.0.2");
+        assert_eq!(ip("10.0.0.1", &[], "10.0.0.0/8"), "10.0.0.1");
+    }
+}

@@ -1,0 +1,143 @@
+//! Cookies, read from the header's bytes: exact names, no decoding of names, nothing twice.
+//!
+//! actix-web decodes percent signs in cookie *names* and trims Unicode white space around them, so that a
+//! sibling domain could plant a cookie that arrives under a `__Host-` name. Hence this reader, and the
+//! guard in front of `actix-session` that lets it see only what this reader accepts.
+
+use actix_web::{
+    HttpRequest,
+    cookie::{Cookie, CookieJar, SameSite, time::Duration},
+    http::header::{COOKIE, HeaderMap, HeaderValue},
+};
+
+use super::Web;
+
+/// The browser's sign-in cookie lives as long as a sign-in may take.
+const SIGN_IN_SECONDS: i64 = 600;
+
+impl Web {
+    /// The session cookie's name. `__Host-` where cookies can be `Secure`.
+    pub(super) const fn session_cookie(&self) -> &'static str {
+        if self.secure { "__Host-loki_session" } else { "loki_session" }
+    }
+
+    /// The name of the cookie that binds unfinished sign-ins to a browser.
+    pub(super) const fn sign_in_cookie(&self) -> &'static str {
+        if self.secure { "__Host-loki_signin" } else { "loki_signin" }
+    }
+
+    /// The secret in the session cookie, if it is there once and signed by us.
+    pub(super) fn session_secret(&self, req: &HttpRequest) -> Option<String> {
+        let name = self.session_cookie();
+        let value = single(req.headers(), name)?;
+        let cookie = Cookie::parse_encoded(format!("{name}={value}")).ok()?;
+        let jar = CookieJar::new();
+        let read = jar.signed(&self.cookie_key).verify(cookie.into_owned())?;
+        Some(read.value().to_owned())
+    }
+
+    /// Whether a session cookie is there at all, good or not.
+    pub(super) fn has_session_cookie(&self, req: &HttpRequest) -> bool {
+        any(req.headers(), self.session_cookie())
+    }
+
+    /// The cookie that unfinished sign-ins of this browser are bound to.
+    pub(super) fn sign_in_secret(&self, req: &HttpRequest) -> Option<String> {
+        single(req.headers(), self.sign_in_cookie())
+            .filter(|v| v.len() == 43 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')))
+            .map(str::to_owned)
+    }
+
+    /// A sign-in cookie with this value.
+    pub(super) fn new_sign_in_cookie(&self, value: String) -> Cookie<'static> {
+        Cookie::build(self.sign_in_cookie(), value)
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            // The provider's redirect is a cross-site navigation: Strict would not be sent with it.
+            .same_site(SameSite::Lax)
+            .max_age(Duration::seconds(SIGN_IN_SECONDS))
+            .finish()
+    }
+
+    /// Leaves only the cookies of ours that this reader accepts, for everybody who reads after us.
+    pub(super) fn keep_own_cookies(&self, headers: &mut HeaderMap) {
+        let names = [self.session_cookie(), self.sign_in_cookie()];
+        let kept = names.iter().filter_map(|name| Some(format!("{name}={}", single(headers, name)?)));
+        let kept = kept.collect::<Vec<_>>().join("; ");
+        headers.remove(COOKIE);
+        if let Ok(kept) = HeaderValue::from_str(&kept)
+            && !kept.is_empty()
+        {
+            headers.insert(COOKIE, kept);
+        }
+    }
+}
+
+/// Every `name=value` pair of all `Cookie` headers, as the bytes stand there.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(COOKIE).flat_map(|line| line.as_bytes().split(|b| *b == b';')).filter_map(|pair| {
+        let pair = pair.trim_ascii();
+        let at = pair.iter().position(|b| *b == b'=')?;
+        Some((&pair[..at], &pair[at + 1..]))
+    })
+}
+
+fn any(headers: &HeaderMap, name: &str) -> bool {
+    pairs(headers).any(|(found, _)| found == name.as_bytes())
+}
+
+/// The value of the cookie of exactly this name; `None` when it is missing, there twice, or not ASCII.
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut found = pairs(headers).filter(|(n, _)| *n == name.as_bytes());
+    let (_, value) = found.next()?;
+    if found.next().is_some() {
+        return None;
+    }
+    std::str::from_utf8(value).ok().filter(|v| v.is_ascii() && v.len() <= 4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(lines: &[&[u8]]) -> Option<String> {
+        let mut req = TestRequest::default();
+        for line in lines {
+            req = req.append_header((COOKIE, HeaderValue::from_bytes(line).unwrap()));
+        }
+        single(req.to_http_request().headers(), "__Host-loki_session").map(str::to_owned)
+    }
+
+    #[test]
+    fn only_the_exact_name_counts_and_only_once() {
+        assert_eq!(read(&[b"a=1; __Host-loki_session=x; b=2"]).as_deref(), Some("x"));
+        for planted in [
+            &b"__%48ost-loki_session=evil"[..],
+            b"__host-loki_session=evil",
+            b"\xe2\x80\x80__Host-loki_session=evil",
+            b"\xc2\xa0__Host-loki_session=evil",
+            b"__Host-loki_session =evil",
+            b"__Host-loki_session=x; __Host-loki_session=y",
+            b"__Host-loki_session=\xff",
+            b"__Host-loki_session",
+        ] {
+            assert_eq!(read(&[planted]), None, "{}", String::from_utf8_lossy(planted));
+        }
+        assert_eq!(read(&[b"__Host-loki_session=x", b"__Host-loki_session=x"]), None);
+        assert_eq!(read(&[b"junk=\xff; __Host-loki_session=x"]).as_deref(), Some("x"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_the_reader_panic(bytes in proptest::collection::vec(0x20u8..0xff, 0..120)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let req = TestRequest::default().insert_header((COOKIE, value)).to_http_request();
+                let _ = single(req.headers(), "loki_session");
+            }
+        }
+    }
+}

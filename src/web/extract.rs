@@ -1,0 +1,182 @@
+//! A request's credential → a permit. Exactly one credential is read: the session cookie or the
+//! `Authorization` header. Every refusal is recorded, without the credential.
+
+use std::sync::Arc;
+
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::header::AUTHORIZATION, web::Data};
+use futures_util::future::LocalBoxFuture;
+
+use super::{
+    Web,
+    client::{Client, origin},
+    csrf,
+    limits::TooFast,
+    problem::Problem,
+};
+use crate::{
+    actions::sessions,
+    authn::{CredentialRefused, session::KnownSession},
+    domain::{
+        event::{Actor, EventName, NewEvent, Outcome},
+        identity::{Access, Caller, Credential, Identity, Right},
+    },
+};
+
+impl<R: Right> FromRequest for Caller<R> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        Box::pin(async move { permit(&req).await })
+    }
+}
+
+/// The permit for `R`, or the refusal, recorded.
+async fn permit<R: Right>(req: &HttpRequest) -> Result<Caller<R>, Problem> {
+    let web = shared(req);
+    let identity = identify(&web, req).await?;
+    let actor = Arc::clone(&identity);
+    identity.acting_as::<R>().map_err(|refusal| {
+        let event = NewEvent::new(web.app.now(), EventName::PermissionDenied, actor.actor.clone());
+        let needed = match refusal.needs {
+            Access::Scope(scope) => scope.as_str(),
+            _ => "a signed-in person",
+        };
+        let event = event.because(Outcome::Denied, "insufficient_scope").with("needs", needed);
+        web.app.note(event.with("route", route(req)), &origin(req));
+        refusal.into()
+    })
+}
+
+/// What every handler shares.
+pub(super) fn shared(req: &HttpRequest) -> Data<Web> {
+    req.app_data::<Data<Web>>().expect("the server was built with it").clone()
+}
+
+/// The route's pattern, which holds nothing that a caller wrote.
+pub(super) fn route(req: &HttpRequest) -> String {
+    format!("{} {}", req.method(), req.match_pattern().unwrap_or_default())
+}
+
+/// Who is calling.
+async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
+    let client = Client::of(req);
+    let mut headers = req.headers().get_all(AUTHORIZATION);
+    let (header, second) = (headers.next(), headers.next());
+    let cookie = web.has_session_cookie(req);
+    if second.is_some() || (header.is_some() && cookie) {
+        refused(web, req, "two_credentials");
+        return Err(Problem::bad_request("send one credential: either Authorization, once, or the session cookie"));
+    }
+    let identity = match header {
+        Some(value) => {
+            let token = bearer(value.as_bytes()).ok_or_else(|| {
+                refused(web, req, "unsupported_scheme");
+                Problem::invalid_token("Authorization must be: Bearer and a token")
+            })?;
+            by_token(web, req, token, &client).await?
+        }
+        None if cookie => by_cookie(web, req).await?,
+        None if !web.app.settings.auth.enabled => open_door(),
+        None => return Err(Problem::unauthenticated()),
+    };
+    web.limits.api.check(web.limits.key_of(key(&identity))).map_err(|e| too_fast(web, req, &identity.actor, e))?;
+    Ok(identity)
+}
+
+/// What a caller's requests are counted by.
+pub(super) fn key(identity: &Identity) -> &str {
+    match &identity.credential {
+        Credential::Token(id) => id.as_str(),
+        _ => &identity.actor.id,
+    }
+}
+
+/// RFC 9110 §11.1: scheme names do not regard case; RFC 6750 §2.1: one space, then the token.
+fn bearer(value: &[u8]) -> Option<&str> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    let token = std::str::from_utf8(token).ok()?.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case(b"bearer ") && (1..=4096).contains(&token.len())).then_some(token)
+}
+
+async fn by_token(web: &Web, req: &HttpRequest, token: &str, client: &Client) -> Result<Arc<Identity>, Problem> {
+    let address = web.limits.key_of_ip(client.ip);
+    web.limits.bad_credentials.is_blocked(address)?;
+    let from = client.ip.to_string();
+    match web.app.authn.by_token(token, &from).await {
+        Ok(identity) => Ok(identity),
+        Err(e) => Err(credential_refused(web, req, client, e)),
+    }
+}
+
+async fn by_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
+    let known = session(web, req).await.map_err(|e| match e {
+        // An old cookie in a browser is no attack: the person signs in again.
+        CredentialRefused::NoSession => Problem::unauthenticated(),
+        other => other.into(),
+    })?;
+    csrf::check(web, req, &known.session)?;
+    let identity = Arc::clone(&known.identity);
+    req.extensions_mut().insert(known);
+    Ok(identity)
+}
+
+/// The live session of this browser.
+pub(super) async fn session(web: &Web, req: &HttpRequest) -> Result<Arc<KnownSession>, CredentialRefused> {
+    let secret = web.session_secret(req).ok_or(CredentialRefused::NoSession)?;
+    sessions::resolve(&web.app, &secret).await
+}
+
+/// With `enterprise.auth.enabled: false`, which is accepted on loopback only.
+fn open_door() -> Arc<Identity> {
+    let mut identity = Identity::at_the_terminal("sign-in is off");
+    identity.role = Some("admin".into());
+    Arc::new(identity)
+}
+
+fn credential_refused(web: &Web, req: &HttpRequest, client: &Client, e: CredentialRefused) -> Problem {
+    if let CredentialRefused::Unavailable(_) = e {
+        return e.into();
+    }
+    let event = NewEvent::new(web.app.now(), EventName::CredentialRefused, Actor::anonymous());
+    let mut event = event.because(Outcome::Denied, e.reason()).with("route", route(req));
+    if let CredentialRefused::ExpiredToken { id, .. } | CredentialRefused::RevokedToken { id, .. } = &e {
+        event = event.on("token", id.as_str());
+    }
+    match web.limits.bad_credentials.check(web.limits.key_of_ip(client.ip)) {
+        Ok(()) => {
+            web.app.note(event, &origin(req));
+            e.into()
+        }
+        Err(fast) => too_fast(web, req, &Actor::anonymous(), fast),
+    }
+}
+
+fn refused(web: &Web, req: &HttpRequest, reason: &str) {
+    let event = NewEvent::new(web.app.now(), EventName::CredentialRefused, Actor::anonymous());
+    web.app.note(event.because(Outcome::Denied, reason).with("route", route(req)), &origin(req));
+}
+
+/// Records an excess (once a minute for each key) and turns it into an answer.
+pub(super) fn too_fast(web: &Web, req: &HttpRequest, actor: &Actor, e: TooFast) -> Problem {
+    if e.worth_telling {
+        let event = NewEvent::new(web.app.now(), EventName::RateLimited, actor.clone());
+        web.app.note(event.because(Outcome::Denied, e.name).with("route", route(req)), &origin(req));
+    }
+    e.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_ignores_case_and_the_token_is_taken_whole() {
+        assert_eq!(bearer(b"Bearer abc"), Some("abc"));
+        assert_eq!(bearer(b"bEARER  abc "), Some("abc"));
+        for wrong in [&b"Basic abc"[..], b"Bearer", b"Bearer ", b"Bearerabc", b"", b"Bearer \xff"] {
+            assert_eq!(bearer(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What every request passes: an id, the true client, the host check, a limit for those who show no
+//! credential, protection from a panicking handler, security headers, and the answer to every error.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use actix_web::{
+    Error, HttpMessage as _, HttpResponse, ResponseError as _,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{self, ACCEPT, AUTHORIZATION, HeaderName, HeaderValue, LOCATION},
+    },
+    middleware::Next,
+    web::Data,
+};
+use futures_util::FutureExt as _;
+
+use super::{Web, client, client::Client, extract, pages, problem::Problem};
+use crate::domain::event::Actor;
+
+/// For everything that is not a page: nothing may be loaded, framed or run.
+const STRICT_CSP: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+const EVERY_ANSWER: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+];
+
+/// Requests since the start, for ids.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// The front.
+pub(super) async fn front<B: MessageBody + 'static>(
+    web: Data<Web>,
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let client = Client {
+        request_id: new_id(web.app.started_at.millis()),
+        ip: client::true_ip(req.head(), &web.app.settings.server.trusted_proxies),
+    };
+    req.extensions_mut().insert(client.clone());
+    if let Err(problem) = admit(&web, &req, &client) {
+        let (req, _) = req.into_parts();
+        let answer = render(&web, &req, &client, &problem);
+        return Ok(finish(&web, ServiceResponse::new(req, answer).map_into_right_body(), &client));
+    }
+    if req.headers().contains_key(header::COOKIE) {
+        web.keep_own_cookies(req.headers_mut());
+    }
+    // The router needs the request to itself, so nothing of it can be kept here for a panic's answer.
+    let answered = AssertUnwindSafe(next.call(req)).catch_unwind().await;
+    let problem = match answered {
+        Ok(Ok(answer)) => {
+            let problem = answer.response().extensions().get::<Problem>().cloned();
+            let Some(problem) = problem else { return Ok(finish(&web, answer.map_into_left_body(), &client)) };
+            let request = answer.request().clone();
+            let answer = render(&web, &request, &client, &problem);
+            return Ok(finish(&web, ServiceResponse::new(request, answer).map_into_right_body(), &client));
+        }
+        Ok(Err(e)) => of_actix(&e),
+        Err(_) => {
+            tracing::error!(request_id = client.request_id, "a handler panicked");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, BROKEN)
+        }
+    };
+    let mut answer = json_answer(&problem, &client);
+    seal_headers(&web, answer.headers_mut(), &client);
+    Err(actix_web::error::InternalError::from_response(problem, answer).into())
+}
+
+const BROKEN: &str = "something went wrong here; the log has the request's id";
+
+/// Sixteen hexadecimal digits: unique within a node, and telling nothing.
+fn new_id(seed: i64) -> String {
+    let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+    // The finaliser of SplitMix64: a bijection, so ids do not repeat.
+    let mut z = n.wrapping_add(seed.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    format!("{:016x}", z ^ (z >> 31))
+}
+
+/// Whether the request gets any further.
+fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem> {
+    // Probes come with whatever address they know; these two tell nothing and change nothing.
+    let is_probe = matches!(req.uri().path(), "/healthz" | "/readyz" | "/health" | "/live" | "/ready");
+    let mut hosts = req.headers().get_all(header::HOST);
+    let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let same_authority = req.uri().authority().is_none_or(|a| web.knows_host(a.as_str()));
+    if !is_probe && (hosts.next().is_some() || !web.knows_host(host) || !same_authority) {
+        let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
+        let detail = format!("this server is not called {shown:?}; add it to server.allowed_hosts if it should be");
+        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
+    }
+    let shows_credential = req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req.request());
+    if !shows_credential && !is_probe {
+        let key = web.limits.key_of_ip(client.ip);
+        web.limits.peer.check(key).map_err(|e| extract::too_fast(web, req.request(), &Actor::anonymous(), e))?;
+    }
+    Ok(())
+}
+
+/// Errors that actix-web itself makes (a path that cannot be decoded, a broken request).
+fn of_actix(e: &Error) -> Problem {
+    let status = e.as_response_error().status_code();
+    match e.as_error::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if status.is_client_error() => Problem::new(status, "the request cannot be read"),
+        None => {
+            tracing::error!(error = %e, "a request failed");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, BROKEN)
+        }
+    }
+}
+
+/// A problem as the one who asked can read it.
+fn render(web: &Web, req: &actix_web::HttpRequest, client: &Client, problem: &Problem) -> HttpResponse {
+    let wants_page = wants_page(req);
+    if wants_page && problem.status == StatusCode::UNAUTHORIZED && problem.sign_in_helps {
+        return HttpResponse::SeeOther().insert_header((LOCATION, pages::login_path(req))).finish();
+    }
+    if wants_page && problem.fresh_sign_in {
+        return pages::error::fresh_sign_in(web, req);
+    }
+    if wants_page {
+        let mut answer = problem.error_response();
+        let page = pages::error::page(web, problem, &client.request_id);
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, pages::csp(web));
+        return answer.set_body(page).map_into_boxed_body();
+    }
+    json_answer(problem, client)
+}
+
+fn json_answer(problem: &Problem, client: &Client) -> HttpResponse {
+    let mut answer = problem.error_response();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    answer.set_body(problem.json(&client.request_id)).map_into_boxed_body()
+}
+
+/// A browser that navigates, without a credential of automation, outside the API.
+fn wants_page(req: &actix_web::HttpRequest) -> bool {
+    let accepts_html =
+        req.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let is_api = req.match_pattern().is_some_and(|p| p.starts_with("/api/"));
+    accepts_html && !is_api && !req.headers().contains_key(AUTHORIZATION)
+}
+
+fn finish<B: MessageBody>(web: &Web, mut answer: ServiceResponse<B>, client: &Client) -> ServiceResponse<B> {
+    seal_headers(web, answer.headers_mut(), client);
+    tracing::debug!(
+        request_id = client.request_id,
+        ip = %client.ip,
+        route = answer.request().match_pattern().unwrap_or_default(),
+        method = %answer.request().method(),
+        status = answer.status().as_u16(),
+        "answered"
+    );
+    answer
+}
+
+/// The headers that no answer goes without.
+fn seal_headers(web: &Web, headers: &mut header::HeaderMap, client: &Client) {
+    for (name, value) in EVERY_ANSWER {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(STRICT_CSP));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if web.app.settings.server.public_url.scheme() == "https" {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    if let Ok(id) = HeaderValue::from_str(&client.request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+}

@@ -1,0 +1,61 @@
+//! HTTP in and out. Handlers are short: take a permit, call one action, show what it gave.
+//!
+//! [`routes`] is the table of all doors, [`front`] is what every request passes, [`problem`] is the one
+//! place that turns errors into HTTP, [`extract`] turns a credential into a permit.
+
+pub mod api;
+mod assets;
+mod body;
+mod client;
+mod cookies;
+mod csrf;
+mod extract;
+mod front;
+pub mod limits;
+mod pages;
+mod problem;
+pub mod routes;
+pub mod server;
+mod session_store;
+
+use std::sync::Arc;
+
+use actix_web::cookie::Key;
+
+use crate::{actions::App, config::server::is_loopback_host};
+
+/// What handlers share: the application and what only HTTP needs.
+pub struct Web {
+    /// The application.
+    pub app: Arc<App>,
+    /// How fast callers may be.
+    pub limits: limits::Limiters,
+    /// Signs the session cookie.
+    cookie_key: Key,
+    /// Values that `Host` may have, in lower case.
+    hosts: Vec<String>,
+    /// Whether cookies can be `Secure`: everything but plain HTTP on loopback.
+    secure: bool,
+}
+
+impl Web {
+    /// For a server that listens on `port`.
+    pub fn new(app: Arc<App>, port: u16) -> Self {
+        let cookie_key = Key::from(&app.sealer.derive::<64>(b"lokid session cookie v1")[..]);
+        let server = &app.settings.server;
+        let secure =
+            server.public_url.scheme() == "https" || !server.public_url.host_str().is_some_and(is_loopback_host);
+        let mut hosts = server.allowed_hosts.clone();
+        let public = server.public_url.host_str().unwrap_or_default().to_ascii_lowercase();
+        hosts.push(server.public_url.port().map_or_else(|| public.clone(), |p| format!("{public}:{p}")));
+        if server.is_on_loopback() {
+            hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
+        }
+        Self { limits: limits::Limiters::new(&app.settings.limits), app, cookie_key, hosts, secure }
+    }
+
+    /// Whether a request may name this host.
+    fn knows_host(&self, host: &str) -> bool {
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+}

@@ -1,0 +1,156 @@
+//! `/audit`: filter, page, follow, verify. The filter lives in the address.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{Data, Payload},
+};
+use askama::Template;
+
+use super::{Shell, When, form_token, html};
+use crate::{
+    actions::audit::{self, Verdict},
+    domain::{
+        event::EventName,
+        identity::{Caller, ReadAudit},
+        ledger::Entry,
+    },
+    web::{
+        Web,
+        api::{Query, audit::filter},
+        body,
+        client::origin,
+        problem::Problem,
+    },
+};
+
+/// An entry as lists show it.
+pub(super) struct Line {
+    pub(super) seq: i64,
+    pub(super) when: When,
+    pub(super) event: String,
+    pub(super) warning: bool,
+    pub(super) actor: String,
+    pub(super) actor_id: String,
+    pub(super) resource: String,
+    pub(super) outcome: String,
+    pub(super) reason: String,
+    pub(super) ip: String,
+    pub(super) details: Vec<(String, String)>,
+    pub(super) request_id: String,
+    pub(super) hash: String,
+}
+
+impl Line {
+    pub(super) fn of(entry: Entry) -> Self {
+        let details: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&entry.details).unwrap_or_default();
+        let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Self {
+            seq: entry.seq,
+            when: entry.time.into(),
+            event: entry.event,
+            warning: entry.level == "warning",
+            actor: if entry.actor_name.is_empty() { entry.actor_kind } else { entry.actor_name },
+            actor_id: entry.actor_id,
+            resource: entry.resource_id,
+            outcome: entry.outcome,
+            reason: entry.reason,
+            ip: entry.ip.unwrap_or_default(),
+            details: details.into_iter().map(|(name, value)| (name, text(value))).collect(),
+            request_id: entry.request_id.unwrap_or_default(),
+            hash: data_encoding::HEXLOWER.encode(&entry.hash),
+        }
+    }
+}
+
+/// The filter as it was asked for.
+#[derive(Default)]
+struct Asked {
+    event: String,
+    actor: String,
+    outcome: String,
+    start: String,
+    end: String,
+    follow: bool,
+}
+
+#[derive(Template)]
+#[template(path = "pages/audit.html")]
+struct AuditPage {
+    shell: Shell,
+    lines: Vec<Line>,
+    asked: Asked,
+    events: Vec<&'static str>,
+    error: Option<String>,
+    next: Option<String>,
+    verdict: Option<Verdict>,
+}
+
+const PAGE: i64 = 50;
+const PARAMETERS: [&str; 7] = ["event", "actor", "outcome", "start", "end", "cursor", "follow"];
+
+/// `GET /audit`
+pub(in crate::web) async fn show(
+    web: Data<Web>,
+    caller: Caller<ReadAudit>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    page(&web, &caller, &req, None).await
+}
+
+/// `POST /audit/verify`: walks the whole chain.
+pub(in crate::web) async fn verify(
+    web: Data<Web>,
+    caller: Caller<ReadAudit>,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    body::form(&web, &req, payload, &form_token(&web, &req)?).await?;
+    let verdict = audit::verify(&web.app, &caller, &origin(&req)).await?;
+    page(&web, &caller, &req, Some(verdict)).await
+}
+
+async fn page(
+    web: &Web,
+    caller: &Caller<ReadAudit>,
+    req: &HttpRequest,
+    verdict: Option<Verdict>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::read(req.query_string(), &PARAMETERS)?;
+    let text = |name: &str| query.text(name).unwrap_or_default().to_owned();
+    let asked = Asked {
+        event: text("event"),
+        actor: text("actor"),
+        outcome: text("outcome"),
+        start: text("start"),
+        end: text("end"),
+        follow: query.text("follow").is_some(),
+    };
+    let (found, error, status) = match filter(&query) {
+        Ok(filter) => (audit::page(&web.app, caller, &filter, PAGE).await?, None, StatusCode::OK),
+        Err(problem) => (Vec::new(), Some(problem.detail), problem.status),
+    };
+    let full = i64::try_from(found.len()).is_ok_and(|n| n == PAGE);
+    let next = found.last().filter(|_| full).map(|last| {
+        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+        for name in ["event", "actor", "outcome", "start", "end"] {
+            if let Some(value) = query.text(name) {
+                pairs.append_pair(name, value);
+            }
+        }
+        format!("/audit?{}", pairs.append_pair("cursor", &last.seq.to_string()).finish())
+    });
+    let mut shell = Shell::of(web, req, caller.identity(), "Audit log", "/audit");
+    shell.reload = asked.follow.then_some(5);
+    let page = AuditPage {
+        shell,
+        lines: found.into_iter().map(Line::of).collect(),
+        asked,
+        events: EventName::EVERY.iter().map(|e| e.as_str()).collect(),
+        error,
+        next,
+        verdict,
+    };
+    html(web, status, &page)
+}

@@ -1,0 +1,97 @@
+//! The table of all doors and what each asks for. The server is configured from it and a test walks every
+//! row with no credential, a too-weak one and a right one.
+
+use actix_web::{HttpResponse, web};
+
+use super::{Web, api, assets, pages, problem::Problem, session_store};
+use crate::domain::{
+    identity::Access::{self, Credential, Open, Person, Scope},
+    scope::Scope::{All, Audit, Read},
+};
+
+/// One door.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// `GET`, `POST`, …
+    pub method: &'static str,
+    /// The pattern of its path.
+    pub path: &'static str,
+    /// What it asks of whoever comes.
+    pub needs: Access,
+}
+
+macro_rules! routes {
+    ($($path:literal { $($method:ident $handler:expr, $needs:expr;)+ })+) => {
+        /// Every door of the server.
+        pub const ROUTES: &[Route] =
+            &[$($(Route { method: stringify!($method), path: $path, needs: $needs }),+),+];
+
+        /// Opens them. What is not among them is 404, another method 405.
+        pub(super) fn configure(config: &mut web::ServiceConfig, shared: &Web) {
+            $(
+                let allow = [$(stringify!($method)),+].join(", ");
+                let resource = web::resource($path)
+                    $(.route(web::method(method(stringify!($method))).to($handler)))+
+                    .default_service(web::to(move || wrong_method(allow.clone())));
+                config.service(resource.wrap(actix_web::middleware::Condition::new(
+                    begins_or_ends_sessions($path),
+                    session_store::middleware(shared),
+                )));
+            )+
+            config.default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) }));
+        }
+    };
+}
+
+routes! {
+    "/" { GET pages::overview::show, Scope(Read); }
+    "/login" { GET pages::login::show, Open; }
+    "/login/local/{code}" { GET pages::login::link, Open; POST pages::login::use_link, Open; }
+    "/auth/oidc/login" { GET pages::login::begin, Open; }
+    "/auth/oidc/callback" { GET pages::login::finish, Open; }
+    "/auth/oidc/backchannel-logout" { POST pages::logout::back_channel, Open; }
+    "/auth/logout" { GET pages::logout::ask, Open; POST pages::logout::act, Open; }
+    "/tokens" { GET pages::tokens::show, Person; POST pages::tokens::create, Person; }
+    "/tokens/{id}/revoke" { POST pages::tokens::revoke, Person; }
+    "/tokens/{id}/rotate" { POST pages::tokens::rotate, Person; }
+    "/audit" { GET pages::audit::show, Scope(Audit); }
+    "/audit/verify" { POST pages::audit::verify, Scope(Audit); }
+    "/people" { GET pages::people::list, Scope(All); }
+    "/people/{id}" { GET pages::people::show, Scope(All); }
+    "/people/{id}/end-sessions" { POST pages::people::end_all, Scope(All); }
+    "/account" { GET pages::account::show, Person; }
+    "/account/sessions/{id}/end" { POST pages::account::end_one, Person; }
+    "/account/end-everywhere" { POST pages::account::end_everywhere, Person; }
+    "/api/me" { GET api::me::me, Credential; }
+    "/api/status" { GET api::status::status, Scope(Read); }
+    "/api/enterprise/tokens" { GET api::tokens::list, Scope(All); POST api::tokens::create, Scope(All); }
+    "/api/enterprise/tokens/{id}" { GET api::tokens::show, Scope(All); DELETE api::tokens::revoke, Scope(All); }
+    "/api/enterprise/tokens/{id}/rotate" { POST api::tokens::rotate, Scope(All); }
+    "/api/audit" { GET api::audit::list, Scope(Audit); }
+    "/api/enterprise/audit" { GET api::audit::list, Scope(Audit); }
+    "/api/audit/summary" { GET api::audit::summary, Scope(Audit); }
+    "/api/audit/verify" { GET api::audit::verify, Scope(Audit); }
+    "/healthz" { GET api::health::live, Open; }
+    "/health" { GET api::health::live, Open; }
+    "/live" { GET api::health::live, Open; }
+    "/readyz" { GET api::health::ready, Open; }
+    "/ready" { GET api::health::ready, Open; }
+    "/openapi.json" { GET api::openapi::document, Open; }
+    "/static/{name}" { GET assets::serve, Open; }
+    "/favicon.ico" { GET assets::favicon, Open; }
+}
+
+fn method(name: &'static str) -> actix_web::http::Method {
+    name.parse().expect("the table holds methods")
+}
+
+/// The routes on which `actix-session` sets or removes the cookie.
+fn begins_or_ends_sessions(path: &str) -> bool {
+    matches!(path, "/auth/oidc/callback" | "/auth/logout" | "/login/local/{code}" | "/account/end-everywhere")
+}
+
+fn wrong_method(allow: String) -> std::future::Ready<Result<HttpResponse, Problem>> {
+    let detail = format!("this address takes {allow}");
+    std::future::ready(Err(Problem::new(actix_web::http::StatusCode::METHOD_NOT_ALLOWED, detail)
+        .with(actix_web::http::header::ALLOW, allow)))
+}

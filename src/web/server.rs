@@ -1,0 +1,105 @@
+//! The listener: bounded connections and headers, optional TLS, an orderly end.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App as ActixApp, HttpServer, dev::Server, middleware::from_fn, web::Data};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+use super::{Web, front, routes};
+use crate::{
+    actions::App,
+    config::server::{Server as Settings, Tls},
+};
+
+/// Headers slower than this are cut off.
+const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// An idle connection is kept this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// After the signal to end, requests under way have this many seconds.
+const END_WITHIN: u64 = 10;
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address.
+    #[error("cannot listen on {0}: {1}")]
+    Address(String, io::Error),
+    /// The certificate or its key.
+    #[error("server.tls: {0}: {1}")]
+    Tls(String, String),
+}
+
+/// A bound listener: who comes now waits until [`serve`] starts.
+pub fn bind(settings: &Settings) -> Result<TcpListener, ListenError> {
+    let name = format!("{}:{}", settings.host.trim_start_matches('[').trim_end_matches(']'), settings.port);
+    let host = settings.host.trim_start_matches('[').trim_end_matches(']');
+    let refused = |e| ListenError::Address(name.clone(), e);
+    let addresses: Vec<SocketAddr> = (host, settings.port).to_socket_addrs().map_err(refused)?.collect();
+    TcpListener::bind(&addresses[..]).map_err(refused)
+}
+
+/// Serves on a bound listener until the handle stops it. Must run on an actix system.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn serve(app: Arc<App>, listener: TcpListener) -> Result<(Server, Data<Web>), ListenError> {
+    let settings = app.settings.server.clone();
+    let address = listener.local_addr().map_err(|e| ListenError::Address(settings.host.clone(), e))?;
+    let shared = Data::new(Web::new(app, address.port()));
+    let for_workers = shared.clone();
+    let mut server = HttpServer::new(move || configured(for_workers.clone()))
+        .client_request_timeout(HEADERS_WITHIN)
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .keep_alive(KEEP_ALIVE)
+        .max_connections(settings.max_connections)
+        .shutdown_timeout(END_WITHIN)
+        .disable_signals();
+    if let Some(workers) = settings.workers {
+        server = server.workers(workers);
+    }
+    let refused = |e| ListenError::Address(address.to_string(), e);
+    let server = match &settings.tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls_config(tls)?).map_err(refused)?,
+        None => server.listen(listener).map_err(refused)?,
+    };
+    Ok((server.run(), shared))
+}
+
+fn tls_config(tls: &Tls) -> Result<ServerConfig, ListenError> {
+    let wrong = |path: &std::path::Path, e: String| ListenError::Tls(path.display().to_string(), e);
+    let chain = CertificateDer::pem_file_iter(&tls.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| wrong(&tls.cert, e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| wrong(&tls.key, e.to_string()))?;
+    ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|e| wrong(&tls.cert, e.to_string()))
+}
+
+/// Everything that [`serve`] serves, for callers that bring their own server (tests, the bench).
+pub fn configured(
+    shared: Data<Web>,
+) -> ActixApp<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse<impl actix_web::body::MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let for_front = shared.clone();
+    ActixApp::new()
+        .app_data(shared.clone())
+        .configure(|config| routes::configure(config, &shared))
+        .wrap(from_fn(move |req, next| front::front(for_front.clone(), req, next)))
+}
