@@ -75,6 +75,7 @@ pub async fn begin(
     fresh: bool,
     cookie: &str,
 ) -> Result<Begun, ActError> {
+    provider.probe().await?;
     let sign_in = SignIn::new(provider.id(), return_to, fresh, cookie, app.now(), app.entropy);
     let state = sign_in.seal(&app.sealer, app.entropy);
     Ok(Begun { url: provider.authorization_url(&sign_in, &state).await? })

@@ -55,17 +55,10 @@ async fn look(app: &App) -> Vec<Check> {
         checks.push(Check { name: "audit log".into(), good, says });
     }
     for provider in app.providers.iter() {
-        let good = provider.is_reachable().await;
-        let says = if good {
-            "metadata and keys can be read"
-        } else {
-            "does not answer as it should; the log line above says why"
-        };
-        checks.push(Check {
-            name: format!("provider {}", provider.id()),
-            good,
-            says: format!("{}: {says}", provider.issuer()),
-        });
+        let probed = provider.probe().await;
+        let says = probed.as_ref().map_or_else(ToString::to_string, |()| "metadata and keys can be read".to_owned());
+        let name = format!("provider {}", provider.id());
+        checks.push(Check { name, good: probed.is_ok(), says: format!("{}: {says}", provider.issuer()) });
     }
     checks
 }

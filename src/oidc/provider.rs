@@ -23,6 +23,8 @@ use crate::{
 const FRESH: Duration = Duration::from_hours(6);
 /// After a fetch, the next one waits at least this long, whatever tokens arrive.
 const COOL_DOWN: Duration = Duration::from_secs(10);
+/// A person who wants to sign in is worth a fetch, but not more than one in this while.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// What a provider publishes about itself (OpenID Connect Discovery §3).
 #[derive(Debug, Clone)]
@@ -153,7 +155,7 @@ impl Provider {
             Some(m) if self.clock.now().since(m.read_at) < FRESH => return Ok(Arc::clone(m)),
             _ => {}
         }
-        match self.fetch().await {
+        match self.fetch(COOL_DOWN).await {
             Ok(fetched) => Ok(fetched),
             Err(e) => known.ok_or(e),
         }
@@ -162,21 +164,25 @@ impl Provider {
     /// Metadata newer than `seen`, because a token did not fit its keys; the same when it is too early
     /// to ask again.
     pub(super) async fn newer_than(&self, seen: &Metadata) -> Option<Arc<Metadata>> {
-        let fetched = self.fetch().await.ok()?;
+        let fetched = self.fetch(COOL_DOWN).await.ok()?;
         (fetched.read_at > seen.read_at).then_some(fetched)
     }
 
-    /// Whether the provider answers, for the sign-in page. Costs at most one fetch per cool-down.
-    pub async fn is_reachable(&self) -> bool {
-        self.metadata().await.is_ok()
+    /// Asks the provider for a sign of life, at most every few seconds, so that a person is not sent to
+    /// one that is not there.
+    ///
+    /// # Errors
+    /// What went wrong when it was last asked.
+    pub async fn probe(&self) -> Result<(), OidcError> {
+        self.fetch(PROBE_EVERY).await.map(drop)
     }
 
     /// One fetch at a time, and not more than one per cool-down: who comes later gets the same answer.
-    async fn fetch(&self) -> Result<Arc<Metadata>, OidcError> {
+    async fn fetch(&self, cool_down: Duration) -> Result<Arc<Metadata>, OidcError> {
         let mut last = self.fetching.lock().await;
         let now = self.clock.now();
         if let Some((at, failure)) = &*last
-            && now.since(*at) < COOL_DOWN
+            && now.since(*at) < cool_down
         {
             return match (failure, self.metadata.load_full()) {
                 (None, Some(metadata)) => Ok(metadata),

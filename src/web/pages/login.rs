@@ -54,7 +54,7 @@ pub(in crate::web) async fn show(web: Data<Web>, req: HttpRequest) -> Result<Htt
         buttons.push(Button {
             href: format!("/auth/oidc/login?{}", pairs.finish()),
             name: provider.name().to_owned(),
-            reachable: tokio::time::timeout(PROBE, provider.is_reachable()).await.unwrap_or(false),
+            reachable: tokio::time::timeout(PROBE, provider.probe()).await.is_ok_and(|probed| probed.is_ok()),
         });
     }
     let signed_out = query.text("signed_out").is_some();

@@ -1,0 +1,31 @@
+# One command each for running, testing, linting and measuring. CI calls the same ones (.ci/run).
+.PHONY: demo setup lint test test-rust test-e2e bench screenshots clean
+
+export LOKID_BIN ?= $(CURDIR)/target/release/lokid
+
+demo: ## Everything on an embedded default
+	cargo run --release -- demo
+
+setup: ## Install what the tests need where it is missing
+	bash .ci/setup
+
+lint: ## Format, lints, licences and advisories
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	bash .ci/deny
+
+test: setup lint test-rust test-e2e ## Everything
+
+test-rust: ## Unit and integration tests, on SQLite and PostgreSQL
+	cargo test --locked
+
+test-e2e: ## The release binary, a certified provider, a real browser
+	cargo build --release --locked
+	cd e2e && npm test
+
+bench: ## Ratios measured side by side in one run
+	cargo bench --locked --bench door
+
+screenshots: ## Every page at 1280 and 390 px, light and dark, in e2e/out
+	cargo build --release --locked
+	cd e2e && npm run screenshots
