@@ -129,9 +129,11 @@ pub(super) fn read(place: Place<'_>, server: &Server) -> Auth {
 fn read_roles(place: Place<'_>) -> Roles {
     const KEY: &str = "enterprise.rbac.roles";
     let mut roles = Roles::default();
-    for (name, _) in place.named(KEY) {
+    for (name, node) in place.named(KEY) {
         let key = format!("{KEY}.{name}.scopes");
-        let scopes = place.list(&key).iter().map(|s| s.parse::<Scope>()).collect::<Result<ScopeSet, _>>();
+        // The name is the operator's own and may hold dots, so it cannot be part of a path.
+        let scopes =
+            place.below(node).list("scopes").iter().map(|s| s.parse::<Scope>()).collect::<Result<ScopeSet, _>>();
         match (name.parse::<RoleName>(), scopes) {
             (Err(e), _) => place.fault(KEY, format!("{name:?}: {e}")),
             (_, Err(e)) => place.fault(&key, e.to_string()),

@@ -11,7 +11,7 @@ pub mod reference;
 pub mod server;
 mod values;
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 pub use values::{Fault, Faults};
 
@@ -41,7 +41,7 @@ pub struct Settings {
 }
 
 /// Where settings come from.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`, if it was given.
     pub file: Option<PathBuf>,
@@ -51,11 +51,22 @@ pub struct Sources {
     pub env: BTreeMap<String, String>,
 }
 
+/// Names only: the values of the environment and of flags may be secrets.
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flags: Vec<_> = self.flags.iter().map(|(_, _, flag)| flag).collect();
+        let env: Vec<_> = self.env.keys().filter(|name| name.starts_with("LOKI_")).collect();
+        f.debug_struct("Sources").field("file", &self.file).field("flags", &flags).field("env", &env).finish()
+    }
+}
+
 impl Sources {
     /// The process's own environment, with these flags.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(&'static str, String, &'static str)>) -> Self {
-        Self { file, flags, env: std::env::vars().collect() }
+        // `vars` would panic at a variable of somebody else that is not UTF-8.
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self { file, flags, env: std::env::vars_os().filter_map(text).collect() }
     }
 
     /// The file that will be read: named by flag or variable, or the first of the usual places.

@@ -131,6 +131,11 @@ impl<'t> Place<'t> {
         }
     }
 
+    /// The place of a value that [`Self::named`] gave.
+    pub(super) fn below(&self, node: &'t Node) -> Self {
+        Place { node: Some(node), ..*self }
+    }
+
     /// The entries of a [`Kind::Entries`]; `row` is its path in the table with `[]`.
     pub(super) fn entries(&self, key: &str, row: &'t str) -> Vec<Self> {
         let at = |(number, node)| Place { node: Some(node), row, number: Some(number), faults: self.faults };
@@ -193,7 +198,12 @@ pub(super) fn check(node: &Node, row: &str, name: &str, faults: &mut Vec<Fault>)
             }
         }
         (Value::Map(entries), None) if row.is_empty() || Key::is_section(row) => {
-            for (step, child) in entries {
+            let is_path = |step: &str| step.contains(['.', '[', ']', '*']);
+            for (step, child) in entries.iter().filter(|(step, _)| is_path(step)) {
+                let message = "there is no such key; write its parts below one another".to_owned();
+                wrong(&joined(name, step), &child.origin, message);
+            }
+            for (step, child) in entries.iter().filter(|(step, _)| !is_path(step)) {
                 check(child, &joined(row, step), &joined(name, step), faults);
             }
         }

@@ -156,6 +156,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
         "d" => 86_400_000,
         _ => return Err(EXPECTED),
     };
+    if number == 0 {
+        return Err("must be longer than nothing");
+    }
     number.checked_mul(millis).filter(|m| *m <= 3_650 * 86_400_000).map(Duration::from_millis).ok_or("at most 3650d")
 }
 
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn durations_need_their_unit() {
         assert_eq!(parse_duration("15m"), Ok(Duration::from_mins(15)));
-        for wrong in ["15", "m", "-1s", "1w", "", "99999999999999999999s", "4000d"] {
+        for wrong in ["15", "0s", "m", "-1s", "1w", "", "99999999999999999999s", "4000d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }
