@@ -57,6 +57,14 @@ pub struct Entry {
     pub hash: Hash,
 }
 
+/// U+0000 is the one character that PostgreSQL cannot store; it becomes U+FFFD, on both engines.
+pub fn storable(mut text: String) -> String {
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
+    }
+    text
+}
+
 /// The end of the chain: what the next entry builds on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -78,16 +86,16 @@ impl Head {
             event: event.name.as_str().to_owned(),
             level: event.name.level().as_str().to_owned(),
             actor_kind: event.actor.kind.as_str().to_owned(),
-            actor_id: event.actor.id,
-            actor_name: event.actor.name,
+            actor_id: storable(event.actor.id),
+            actor_name: storable(event.actor.name),
             resource_kind: event.resource_kind.to_owned(),
-            resource_id: event.resource_id,
+            resource_id: storable(event.resource_id),
             outcome: event.outcome.as_str().to_owned(),
-            reason: event.reason,
-            request_id: event.origin.request_id,
-            ip: event.origin.ip,
-            user_agent: event.origin.user_agent,
-            node: node.to_owned(),
+            reason: storable(event.reason),
+            request_id: event.origin.request_id.map(storable),
+            ip: event.origin.ip.map(storable),
+            user_agent: event.origin.user_agent.map(storable),
+            node: storable(node.to_owned()),
             details: if event.details.is_empty() {
                 "{}".to_owned()
             } else {

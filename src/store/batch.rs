@@ -31,7 +31,8 @@ impl<'c> Batch<'c> {
         match conn {
             Conn::Sqlite(_) => conn.run("BEGIN IMMEDIATE").await?,
             Conn::Postgres(_) => {
-                conn.run("BEGIN").await?;
+                // Each statement has to see what others committed while we waited, whatever the server's default is.
+                conn.run("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
                 // One chain over all nodes: whoever appends waits for whoever appends.
                 conn.run(ledger::LOCK_CHAIN).await?;
             }
@@ -104,8 +105,8 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Writes what was gathered and commits. Answers whether a right was lost.
-    pub(super) async fn commit(mut self) -> Result<bool, StoreError> {
+    /// Writes what was gathered. Answers whether a right was lost.
+    pub(super) async fn finish(mut self) -> Result<bool, StoreError> {
         self.conn().await?;
         if !self.entries.is_empty() {
             ledger::insert(self.conn, &self.entries).await?;
@@ -113,7 +114,6 @@ impl<'c> Batch<'c> {
         if self.rights_lost && self.engine() == Engine::Postgres {
             self.conn.run(ledger::TELL_OTHERS).await?;
         }
-        self.conn.run("COMMIT").await?;
         Ok(self.rights_lost)
     }
 }

@@ -1,6 +1,5 @@
 //! The audit log's table: appended by the writer, read in pages by `seq`, walked for verification.
 
-use futures_util::TryStreamExt as _;
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -35,6 +34,9 @@ const COLUMNS: &[&str] = &[
     "hash",
 ];
 
+/// Entries of one stretch of a walk.
+const AT_ONCE: i64 = 512;
+
 const SELECT: &str = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, \
      outcome, reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit";
 
@@ -48,12 +50,12 @@ statements! {
     HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
     /// One stretch of the chain.
     STRETCH = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, outcome, \
-         reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit WHERE seq >= $1 ORDER BY seq";
+         reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $2";
     /// How often each event and outcome came.
     SUMMARY = "SELECT event, outcome, COUNT(*) AS times, MAX(time) AS latest FROM audit \
          WHERE time >= $1 GROUP BY event, outcome ORDER BY event, outcome";
     /// The filter with every clause, so that each is prepared on both engines.
-    FULL_FILTER = "SELECT seq FROM audit WHERE seq < $1 AND seq > $2 AND event = $3 AND event LIKE $4 \
+    FULL_FILTER = "SELECT seq FROM audit WHERE seq < $1 AND seq > $2 AND event = $3 AND substr(event, 1, length($4)) = $4 \
          AND (actor_id = $5 OR actor_name = $5) AND outcome = $6 AND time >= $7 AND time < $8 ORDER BY seq DESC LIMIT $9";
 }
 
@@ -65,9 +67,9 @@ row! {
     }
 }
 
-/// A hash of the wrong length cannot be right; zeros never verify.
+/// A hash of the wrong length cannot be right; this one never verifies. (Zeros would: as the first entry's predecessor.)
 fn hash_of(bytes: &[u8]) -> Hash {
-    bytes.try_into().unwrap_or([0; 32])
+    bytes.try_into().unwrap_or([0xFF; 32])
 }
 
 impl From<EntryRow> for Entry {
@@ -173,7 +175,8 @@ impl Filter {
         add(self.before.is_some(), "seq < ?");
         add(self.after.is_some(), "seq > ?");
         let is_prefix = self.event.as_ref().is_some_and(|e| e.ends_with('*'));
-        add(self.event.is_some(), if is_prefix { "event LIKE ?" } else { "event = ?" });
+        // `LIKE` ignores case on SQLite and not on PostgreSQL, and has characters with a meaning.
+        add(self.event.is_some(), if is_prefix { "substr(event, 1, length(?)) = ?" } else { "event = ?" });
         add(self.actor.is_some(), "(actor_id = ? OR actor_name = ?)");
         add(self.outcome.is_some(), "outcome = ?");
         add(self.start.is_some(), "time >= ?");
@@ -183,14 +186,9 @@ impl Filter {
         format!("{SELECT}{filter} ORDER BY seq {order} LIMIT ${}", place + 1)
     }
 
-    /// `auth.*` as a pattern for `LIKE`; no event's name holds `%` or `_` but ours could come from outside.
-    fn event_pattern(&self) -> Option<String> {
-        let event = self.event.as_ref()?;
-        Some(
-            event
-                .strip_suffix('*')
-                .map_or_else(|| event.clone(), |prefix| format!("{}%", prefix.replace(['%', '_'], ""))),
-        )
+    /// The event's name, or how it begins.
+    fn event_text(&self) -> Option<String> {
+        self.event.as_ref().map(|event| event.strip_suffix('*').unwrap_or(event).to_owned())
     }
 }
 
@@ -218,7 +216,7 @@ impl Store {
             for number in [filter.before, filter.after].into_iter().flatten() {
                 query = query.bind(number);
             }
-            for text in [filter.event_pattern(), filter.actor.clone(), filter.outcome.clone()].into_iter().flatten() {
+            for text in [filter.event_text(), filter.actor.clone(), filter.outcome.clone()].into_iter().flatten() {
                 query = query.bind(text);
             }
             for moment in [filter.start, filter.end].into_iter().flatten() {
@@ -241,22 +239,25 @@ impl Store {
         Ok(rows.into_iter().map(count).collect())
     }
 
-    /// Walks the whole chain, one entry in memory at a time. The inner result is what the walk found.
+    /// Walks the whole chain in stretches, so that no statement takes long however long the chain is.
+    /// The inner result is what the walk found.
     ///
     /// # Errors
     /// When the database cannot be read to the end.
     pub async fn walk_audit(&self) -> Result<Result<Head, (Head, Fault)>, StoreError> {
         let mut walk = Walk::from_the_start();
-        let found = on_db!(&self.db, pool => {
-            let mut rows = sqlx::query_as::<_, EntryRow>(STRETCH).bind(i64::MIN).fetch(pool);
-            loop {
-                match rows.try_next().await? {
-                    None => break Ok(()),
-                    Some(row) => if let Err(fault) = walk.step(&row.into()) { break Err(fault) },
+        let mut from = i64::MIN;
+        loop {
+            let rows: Vec<EntryRow> =
+                on_db!(&self.db, pool => sqlx::query_as(STRETCH).bind(from).bind(AT_ONCE).fetch_all(pool).await?);
+            let Some(last) = rows.last() else { return Ok(Ok(walk.head())) };
+            from = last.seq.saturating_add(1);
+            for row in rows {
+                if let Err(fault) = walk.step(&row.into()) {
+                    return Ok(Err((walk.head(), fault)));
                 }
             }
-        });
-        Ok(found.map(|()| walk.head()).map_err(|fault| (walk.head(), fault)))
+        }
     }
 
     /// The end of the chain.

@@ -28,7 +28,7 @@ pub use writer::{Act, Batch};
 
 use dialect::Db;
 
-/// What can go wrong with a database. Whoever asked gets 503: nothing was changed.
+/// What can go wrong with a database. Whoever asked gets 503: nothing was changed (but see [`Self::InDoubt`]).
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database did not do what it was asked.
@@ -37,6 +37,12 @@ pub enum StoreError {
     /// Too many acts wait, or the writer is gone.
     #[error("the database is too slow for what is asked of it")]
     Overloaded,
+    /// The act was not tried, or not committed, because the database was lost; the cause is in the log.
+    #[error("the database was lost before the change was made")]
+    Lost,
+    /// The connection was lost while it committed: the change may have been made, with its event, or not at all.
+    #[error("the database was lost while the change was committed; look whether it was made")]
+    InDoubt,
     /// A stored value cannot be what lokid wrote.
     #[error("a stored value is damaged: {0}")]
     Damaged(&'static str),
@@ -101,7 +107,7 @@ impl Store {
     /// Does `act` in one transaction together with the events that it records.
     ///
     /// # Errors
-    /// When the transaction did not commit: nothing was changed.
+    /// When the transaction did not commit: nothing was changed. [`StoreError::InDoubt`] when that is not known.
     pub async fn act<A: Act>(&self, act: A) -> Result<A::Output, StoreError> {
         self.writer.act(act).await
     }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, SqlStr,
-    migrate::{Migration, MigrationType, Migrator},
+    ConnectOptions as _, Connection as _, PgConnection, SqlStr, SqliteConnection,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
     sqlite::SqlitePoolOptions,
 };
@@ -12,7 +12,7 @@ use sqlx::{
 use super::{
     OpenError, Rights, Store,
     dialect::{Conn, Db, Engine},
-    sqlite, writer,
+    sqlite, statements, writer,
 };
 
 /// Where the data is and who opens it.
@@ -105,9 +105,10 @@ impl Store {
 
     async fn open_sqlite(path: PathBuf, node: String, is_server: bool) -> Result<Self, OpenError> {
         let lock = is_server.then(|| sqlite::Lock::take(&path)).transpose()?;
-        let mut conn = sqlite::prepare(&path, lock.as_ref()).await?;
-        migrator(Engine::Sqlite).run(&mut conn).await?;
-        let lock = lock.map(sqlite::Lock::remember);
+        let mut conn = sqlite::prepare(&path).await?;
+        migrate_sqlite(&mut conn).await?;
+        sqlite::remember(&path);
+        let lock = lock.map(sqlite::Lock::held);
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .min_connections(0)
@@ -115,6 +116,7 @@ impl Store {
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(sqlite::options(&path));
         let rights = Arc::new(Rights::default());
+        rights.set_deaf(true); // until the writer has looked for the first time
         let writer = writer::spawn(Conn::Sqlite(conn), Reopen::Sqlite(path), Arc::clone(&rights), node);
         Ok(Self { db: Db::Sqlite(pool), writer, rights, _lock: lock })
     }
@@ -134,28 +136,60 @@ impl Store {
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options.clone());
         let rights = Arc::new(Rights::default());
-        tokio::spawn(listen(pool.clone(), Arc::clone(&rights)));
+        rights.set_deaf(true); // until the listener listens
+        let closed = pool.close_event();
+        let (listening, heard) = (options.clone(), Arc::clone(&rights));
+        tokio::spawn(async move {
+            tokio::select! { () = closed => {} () = listen(listening, heard) => {} }
+        });
         let reopen = Reopen::Postgres(Box::new(options));
         let writer = writer::spawn(Conn::Postgres(conn), reopen, Arc::clone(&rights), node);
         Ok(Self { db: Db::Postgres(pool), writer, rights, _lock: None })
     }
 }
 
+/// All of it in one write transaction: sqlx's lock does nothing on SQLite, and two processes may start at once.
+async fn migrate_sqlite(conn: &mut SqliteConnection) -> Result<(), MigrateError> {
+    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
+    migrator(Engine::Sqlite).run(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// After this long without a word the listener's connection is asked for a sign of life.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Hears of rights that were lost through other nodes. While it does not, nothing may be cached.
-async fn listen(pool: sqlx::PgPool, rights: Arc<Rights>) {
-    while !pool.is_closed() {
-        rights.set_deaf(true);
-        if let Ok(mut listener) = PgListener::connect_with(&pool).await
-            && listener.listen("lokid_rights").await.is_ok()
-        {
-            listener.ignore_pool_close_event(false);
+async fn listen(options: PgConnectOptions, rights: Arc<Rights>) {
+    loop {
+        // A pool of its own, so that a connection which is lost without an end takes no reader's place.
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
+        if let Ok(Ok(mut listener)) = tokio::time::timeout(Duration::from_secs(5), listener(&pool)).await {
             rights.set_deaf(false);
-            // `try_recv` answers `None` when the connection was lost: what was said meanwhile is unknown.
-            while let Ok(Some(_)) = listener.try_recv().await {
-                rights.advance();
-            }
+            while hears(&mut listener, &rights).await {}
         }
         rights.set_deaf(true);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+async fn listener(pool: &sqlx::PgPool) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    // Otherwise a lost connection is replaced before we learn that it was lost.
+    listener.eager_reconnect(false);
+    listener.listen("lokid_rights").await?;
+    Ok(listener)
+}
+
+/// Waits for the next word, or after a silence for a sign of life. Answers whether the connection still works.
+async fn hears(listener: &mut PgListener, rights: &Rights) -> bool {
+    match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+        Ok(Ok(Some(_))) => rights.advance(),
+        // `None`: the connection was lost, and what was said meanwhile is unknown.
+        Ok(_) => return false,
+        Err(_silence) => {
+            let asked = sqlx::query(statements::PING).execute(listener);
+            return matches!(tokio::time::timeout(SILENCE, asked).await, Ok(Ok(_)));
+        }
+    }
+    true
 }

@@ -2,6 +2,7 @@
 
 use super::{Store, StoreError, dialect::Conn, statements::statements};
 use crate::domain::{
+    ledger::storable,
     person::{Person, PersonId},
     time::Moment,
 };
@@ -52,9 +53,9 @@ pub(super) async fn remember(conn: &mut Conn, person: &Person) -> Result<PersonI
         .bind(person.id.as_str())
         .bind(&person.issuer)
         .bind(&person.subject)
-        .bind(person.email.as_deref())
+        .bind(person.email.clone().map(storable))
         .bind(i64::from(person.email_verified))
-        .bind(person.name.as_deref())
+        .bind(person.name.clone().map(storable))
         .bind(person.last_seen_at.millis())
         .fetch_one(conn)
         .await?);

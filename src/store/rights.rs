@@ -32,8 +32,12 @@ impl Rights {
 
     /// Whether losses by other processes are heard of. Going deaf and hearing again both end an epoch.
     pub(super) fn set_deaf(&self, deaf: bool) {
-        if self.deaf.swap(deaf, Ordering::AcqRel) != deaf {
-            self.advance();
+        if self.deaf.load(Ordering::Acquire) == deaf {
+            return;
         }
+        // Whoever read while nothing was heard must find another epoch when they may believe again.
+        self.advance();
+        self.deaf.store(deaf, Ordering::Release);
+        self.advance();
     }
 }

@@ -334,27 +334,30 @@ pub struct Refreshed {
 }
 
 impl Act for Refreshed {
-    type Output = ();
+    /// Whether the session still lived; otherwise nothing was changed.
+    type Output = bool;
 
-    async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<bool, StoreError> {
+        let changed = on_conn!(batch.conn().await?, conn => sqlx::query(REFRESHED)
+            .bind(&self.role)
+            .bind(self.scopes.to_string())
+            .bind(&self.rule)
+            .bind(self.at.millis())
+            .bind(self.sealed.as_deref())
+            .bind(self.id.as_str())
+            .execute(conn)
+            .await?
+            .rows_affected());
+        if changed == 0 {
+            return Ok(false);
+        }
         people::remember(batch.conn().await?, &self.person).await?;
-        on_conn!(batch.conn().await?, conn => {
-            sqlx::query(REFRESHED)
-                .bind(&self.role)
-                .bind(self.scopes.to_string())
-                .bind(&self.rule)
-                .bind(self.at.millis())
-                .bind(self.sealed.as_deref())
-                .bind(self.id.as_str())
-                .execute(conn)
-                .await?;
-        });
         // Whoever holds the session in a cache must read it again, also when only its claims' age changed.
         batch.right_lost();
         if let Some(event) = &self.changed {
             batch.record(event.clone());
         }
-        Ok(())
+        Ok(true)
     }
 }
 

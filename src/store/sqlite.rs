@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{Read as _, Seek as _, Write as _},
+    io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,12 +38,25 @@ fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The lock that a server holds. The file also remembers that there was data here.
-pub(super) struct Lock {
-    file: Arc<File>,
-    path: PathBuf,
-    used_before: bool,
+/// Whether there was data here before, as the file beside the lock's path remembers.
+fn was_used(lock: &Path) -> bool {
+    fs::read(lock).is_ok_and(|text| text.starts_with(b"used"))
 }
+
+/// Writes down that there is data now, so that a vanished file is not taken for a first start.
+pub(super) fn remember(path: &Path) {
+    let lock = lock_path(path);
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(false).mode(0o600);
+    let written = open.open(&lock).and_then(|mut file| file.write_all(b"used\n").and_then(|()| file.sync_all()));
+    // A full or read-only disk must not keep a sound database from opening.
+    if let Err(e) = written {
+        tracing::warn!(error = %e, file = %lock.display(), "cannot write the lock file");
+    }
+}
+
+/// The lock that a server holds.
+pub(super) struct Lock(Arc<File>);
 
 impl Lock {
     /// Takes the directory and the lock; a second server is refused.
@@ -56,26 +69,17 @@ impl Lock {
         let lock = lock_path(path);
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = open.open(&lock).map_err(file_error(&lock))?;
+        let file = open.open(&lock).map_err(file_error(&lock))?;
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.display().to_string())),
-            Err(TryLockError::Error(e)) => return Err(file_error(&lock)(e)),
+            Ok(()) => Ok(Self(Arc::new(file))),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.display().to_string())),
+            Err(TryLockError::Error(e)) => Err(file_error(&lock)(e)),
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(file_error(&lock))?;
-        Ok(Self { file: Arc::new(file), path: lock, used_before: text.starts_with("used") })
     }
 
-    /// Writes down that there is data now, so that a vanished file is not taken for a first start.
-    pub(super) fn remember(self) -> Arc<File> {
-        let mut file: &File = &self.file;
-        let written = file.rewind().and_then(|()| file.write_all(b"used\n")).and_then(|()| file.sync_all());
-        // A full or read-only disk must not keep a sound database from opening.
-        if let Err(e) = written {
-            tracing::warn!(error = %e, file = %self.path.display(), "cannot write the lock file");
-        }
-        self.file
+    /// To hold as long as the server lives.
+    pub(super) fn held(self) -> Arc<File> {
+        self.0
     }
 }
 
@@ -89,16 +93,16 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the file if this is the first start, checks it otherwise.
-pub(super) async fn prepare(path: &Path, lock: Option<&Lock>) -> Result<SqliteConnection, OpenError> {
+pub(super) async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
     let name = path.display().to_string();
     let length = fs::metadata(path).map(|m| m.len()).ok();
-    if length.unwrap_or(0) == 0 {
-        match lock {
-            Some(lock) if lock.used_before => {
-                return Err(OpenError::Gone { path: name, lock: lock.path.display().to_string() });
-            }
-            _ => create(path)?,
+    // SQLite takes a file of one byte for an empty one too.
+    if length.unwrap_or(0) <= 1 {
+        let lock = lock_path(path);
+        if was_used(&lock) {
+            return Err(OpenError::Gone { path: name, lock: lock.display().to_string() });
         }
+        create(path)?;
     }
     let damaged = |source: sqlx::Error| match &source {
         sqlx::Error::Database(e) if matches!(e.code().as_deref(), Some("11" | "26")) => {

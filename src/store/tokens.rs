@@ -42,11 +42,11 @@ statements! {
     BY_DIGEST = select!("WHERE digest = $1");
     /// By its public id.
     BY_ID = select!("WHERE id = $1");
-    /// By name, for one owner or ('') for all; the newest first.
-    BY_NAME = select!("WHERE name = $1 AND ($2 = '' OR owner = $2) AND revoked_at IS NULL AND replaced_by IS NULL \
+    /// By name, for one owner or (NULL) for all; the newest first.
+    BY_NAME = select!("WHERE name = $1 AND (owner = $2 OR CAST($2 AS TEXT) IS NULL) AND revoked_at IS NULL AND replaced_by IS NULL \
          AND (expires_at IS NULL OR expires_at > $3) ORDER BY created_at DESC LIMIT 10");
-    /// Page of one owner's or ('') everybody's, newest first.
-    PAGE = select!("WHERE ($1 = '' OR owner = $1) AND ($2 = 1 OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3))) \
+    /// Page of one owner's or (NULL) everybody's, newest first.
+    PAGE = select!("WHERE (owner = $1 OR CAST($1 AS TEXT) IS NULL) AND ($2 = 1 OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3))) \
          AND (created_at < $4 OR (created_at = $4 AND id < $5)) ORDER BY created_at DESC, id DESC LIMIT $6");
     /// How many usable tokens an owner has, without those that were replaced.
     COUNT_LIVE = "SELECT COUNT(*) FROM tokens WHERE owner = $1 AND revoked_at IS NULL AND replaced_by IS NULL \
@@ -54,7 +54,8 @@ statements! {
     /// Revokes once; a second call changes nothing.
     REVOKE = "UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL";
     /// Lets a token end earlier because another took its place.
-    REPLACE = "UPDATE tokens SET replaced_by = $1, expires_at = $2 WHERE id = $3 AND revoked_at IS NULL AND replaced_by IS NULL";
+    REPLACE = "UPDATE tokens SET replaced_by = $1, expires_at = CASE WHEN expires_at < $2 THEN expires_at ELSE $2 END \
+         WHERE id = $3 AND revoked_at IS NULL AND replaced_by IS NULL AND (expires_at IS NULL OR expires_at > $4)";
     /// Tokens whose time ended and of which no event says so yet.
     TO_EXPIRE = select!("WHERE expires_at <= $1 AND revoked_at IS NULL AND expiry_noted_at IS NULL ORDER BY expires_at LIMIT 100");
     /// Notes that an event says so.
@@ -137,7 +138,6 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn tokens_named(&self, name: &str, owner: Option<&str>, now: Moment) -> Result<Vec<Token>, StoreError> {
-        let owner = owner.unwrap_or("");
         let rows: Vec<TokenRow> = on_db!(&self.db, pool =>
             sqlx::query_as(BY_NAME).bind(name).bind(owner).bind(now.millis()).fetch_all(pool).await?);
         rows.into_iter().map(TokenRow::read).collect()
@@ -149,7 +149,7 @@ impl Store {
     /// When the database cannot say.
     pub async fn tokens(&self, page: &Page, now: Moment) -> Result<Vec<Token>, StoreError> {
         let (at, id) = page.before.as_ref().map_or((i64::MAX, ""), |(at, id)| (at.millis(), id.as_str()));
-        let owner = page.owner.as_deref().unwrap_or("");
+        let owner = page.owner.as_deref();
         let rows: Vec<TokenRow> = on_db!(&self.db, pool => sqlx::query_as(PAGE)
             .bind(owner).bind(i64::from(page.with_ended)).bind(now.millis()).bind(at).bind(id).bind(page.limit)
             .fetch_all(pool).await?);
@@ -305,7 +305,7 @@ impl Act for Revoke {
 pub struct Rotate {
     /// The old one.
     pub old: TokenId,
-    /// Until when the old one works.
+    /// Until when the old one works, unless it ends earlier anyway.
     pub old_ends_at: Moment,
     /// The new one.
     pub token: Token,
@@ -320,9 +320,9 @@ impl Act for Rotate {
     type Output = bool;
 
     async fn apply(&self, batch: &mut Batch<'_>) -> Result<bool, StoreError> {
-        let (new, ends) = (self.token.id.as_str(), self.old_ends_at.millis());
-        let changed = on_conn!(batch.conn().await?, conn =>
-            sqlx::query(REPLACE).bind(new).bind(ends).bind(self.old.as_str()).execute(conn).await?.rows_affected());
+        let (new, ends, now) = (self.token.id.as_str(), self.old_ends_at.millis(), self.event.time.millis());
+        let changed = on_conn!(batch.conn().await?, conn => sqlx::query(REPLACE)
+            .bind(new).bind(ends).bind(self.old.as_str()).bind(now).execute(conn).await?.rows_affected());
         if changed == 1 {
             batch.add_token(NewToken { token: self.token.clone(), digest: self.digest });
             batch.right_lost();

@@ -2,10 +2,13 @@
 //!
 //! A batch runs optimistically in one transaction. If the engine refuses anything in it, the whole batch
 //! is rolled back and each act is tried in a transaction of its own, so that one act cannot spoil
-//! another's. Answers leave after the commit, and after [`Rights`] advanced if a right was lost.
+//! another's. Where no transaction can be begun, nobody is made to wait for the next try; where it is not
+//! known whether a commit happened, nothing is tried again. Answers leave after the commit, and after
+//! [`Rights`] advanced if a right was lost.
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
@@ -14,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 pub use super::batch::Batch;
@@ -42,6 +46,8 @@ const QUEUE: usize = 4096;
 const MOST: usize = 128;
 /// How long an act may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a transaction may take. A connection that says nothing for so long is given up.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 type Applied<'b> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'b>>;
 
@@ -130,7 +136,7 @@ struct Writer {
     reopen: Reopen,
     rights: Arc<Rights>,
     node: String,
-    /// What `PRAGMA data_version` said last.
+    /// What `PRAGMA data_version` said last on this connection.
     seen_version: Option<i64>,
 }
 
@@ -169,69 +175,153 @@ impl Writer {
                 Message::Close(reply) => closed = Some(reply),
             }
         }
-        if self.try_together(&mut jobs).await.is_ok() {
-            jobs.into_iter().for_each(|job| job.finish(Ok(())));
+        if jobs.is_empty() {
             return closed;
         }
-        for job in jobs {
-            let mut alone = [job];
-            let committed = self.try_together(&mut alone).await;
-            let [job] = alone;
-            if let Err(e) = &committed {
-                tracing::warn!(error = %e, cause = ?std::error::Error::source(e), "an act was not committed");
-            }
-            job.finish(committed);
+        match self.try_together(&mut jobs).await {
+            Err(Failed::Refused(_)) if jobs.len() > 1 => self.try_alone(jobs).await,
+            done => finish(jobs, done),
         }
         closed
     }
 
-    /// All of `jobs` in one transaction, or none.
-    async fn try_together(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => self.reopen.connect().await?,
-        };
-        match transact(&mut conn, jobs, &self.node).await {
-            Ok(rights_lost) => {
-                if rights_lost {
-                    self.rights.advance();
-                }
-                self.conn = Some(conn);
-                Ok(())
-            }
-            Err(e) => {
-                // A connection that cannot roll back is of no more use.
-                if conn.run("ROLLBACK").await.is_ok() {
-                    self.conn = Some(conn);
-                } else if matches!(conn, Conn::Sqlite(_)) {
-                    conn.close().await;
-                }
-                Err(e)
+    /// Each of `jobs` in a transaction of its own, until the database is lost.
+    async fn try_alone(&mut self, jobs: Vec<Box<dyn Job>>) {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            let mut alone = vec![job];
+            let done = self.try_together(&mut alone).await;
+            let is_lost = matches!(done, Err(Failed::Lost(_) | Failed::InDoubt(_)));
+            finish(alone, done);
+            if is_lost {
+                jobs.for_each(|job| job.finish(Err(StoreError::Lost)));
+                return;
             }
         }
     }
 
+    /// All of `jobs` in one transaction, or none.
+    async fn try_together(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+        let kept = matches!(self.conn, Some(Conn::Postgres(_)));
+        match self.try_once(jobs).await {
+            // A connection that had nothing to do may have been closed long ago; a new one tells.
+            Err(Failed::Lost(_)) if kept && self.conn.is_none() => self.try_once(jobs).await,
+            done => done,
+        }
+    }
+
+    async fn try_once(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.reopen.connect().await.map_err(|e| Failed::Lost(e.into()))?,
+        };
+        let mut stage = Stage::Begin;
+        let transaction = transact(&mut conn, jobs, &self.node, &mut stage);
+        let transaction = AssertUnwindSafe(transaction).catch_unwind();
+        let (error, answers) = match tokio::time::timeout(DEADLINE, transaction).await {
+            Ok(Ok(Ok(rights_lost))) => {
+                if rights_lost {
+                    self.rights.advance();
+                }
+                self.conn = Some(conn);
+                return Ok(());
+            }
+            Ok(Ok(Err(error))) => (error, true),
+            // An act that panics must not take the writer with it, and every later act with that.
+            Ok(Err(_panic)) => (StoreError::Damaged("an act gave up"), true),
+            Err(_too_slow) => (sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into(), false),
+        };
+        // A connection that cannot roll back is of no more use.
+        let rolled_back = answers && conn.run("ROLLBACK").await.is_ok();
+        if rolled_back {
+            self.conn = Some(conn);
+        } else {
+            self.seen_version = None;
+            if matches!(conn, Conn::Sqlite(_)) {
+                conn.close().await;
+            }
+        }
+        Err(match stage {
+            Stage::Commit if !rolled_back => {
+                // It may have been committed, and with it the loss of a right.
+                self.rights.advance();
+                Failed::InDoubt(error)
+            }
+            Stage::Begin => Failed::Lost(error),
+            _ if !rolled_back => Failed::Lost(error),
+            _ => Failed::Refused(error),
+        })
+    }
+
     /// On SQLite: did another process write to the file? (On PostgreSQL a listener hears of it.)
     async fn listen(&mut self) {
+        if matches!(self.reopen, Reopen::Postgres(_)) {
+            return;
+        }
         if self.conn.is_none() {
+            // What the old connection saw says nothing about the new one.
+            self.seen_version = None;
             self.conn = self.reopen.connect().await.ok();
         }
-        let Some(Conn::Sqlite(conn)) = &mut self.conn else { return };
-        let version = sqlx::query_scalar::<_, i64>("PRAGMA data_version").fetch_one(conn).await;
-        self.rights.set_deaf(version.is_err());
-        if let Ok(version) = version
-            && self.seen_version.replace(version).is_some_and(|seen| seen != version)
-        {
+        let version = match &mut self.conn {
+            Some(Conn::Sqlite(conn)) => sqlx::query_scalar::<_, i64>("PRAGMA data_version").fetch_one(conn).await.ok(),
+            _ => None,
+        };
+        self.rights.set_deaf(version.is_none());
+        if version.is_none() {
+            self.conn = None;
+        } else if std::mem::replace(&mut self.seen_version, version) != version {
             self.rights.advance();
         }
     }
 }
 
-async fn transact(conn: &mut Conn, jobs: &mut [Box<dyn Job>], node: &str) -> Result<bool, StoreError> {
+/// How far a transaction came.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Begin,
+    Act,
+    Commit,
+}
+
+/// Why a transaction did not end well, which says what may be done next.
+enum Failed {
+    /// The database cannot be used at present; nothing was done.
+    Lost(StoreError),
+    /// Something in it was refused; nothing was done.
+    Refused(StoreError),
+    /// Whether it was committed is not known.
+    InDoubt(StoreError),
+}
+
+/// Answers everybody. The cause goes to the log, and to the one who asked when there was only one.
+fn finish(jobs: Vec<Box<dyn Job>>, done: Result<(), Failed>) {
+    let Err(failed) = done else {
+        return jobs.into_iter().for_each(|job| job.finish(Ok(())));
+    };
+    let (Failed::Lost(error) | Failed::Refused(error) | Failed::InDoubt(error)) = &failed;
+    let acts = jobs.len();
+    tracing::warn!(%error, cause = ?std::error::Error::source(error), acts, "acts were not committed");
+    let mut jobs = jobs.into_iter();
+    match failed {
+        Failed::InDoubt(_) => jobs.for_each(|job| job.finish(Err(StoreError::InDoubt))),
+        Failed::Lost(error) | Failed::Refused(error) => {
+            if let Some(first) = jobs.next() {
+                first.finish(Err(error));
+            }
+            jobs.for_each(|job| job.finish(Err(StoreError::Lost)));
+        }
+    }
+}
+
+async fn transact(
+    conn: &mut Conn,
+    jobs: &mut [Box<dyn Job>],
+    node: &str,
+    stage: &mut Stage,
+) -> Result<bool, StoreError> {
     let mut batch = Batch::begin(conn, node).await?;
+    *stage = Stage::Act;
     let names: Vec<_> = jobs.iter().filter_map(|job| job.names()).collect();
     if names.len() > 1 {
         batch.look_up_names(&names).await?;
@@ -239,5 +329,8 @@ async fn transact(conn: &mut Conn, jobs: &mut [Box<dyn Job>], node: &str) -> Res
     for job in jobs {
         job.apply(&mut batch).await?;
     }
-    batch.commit().await
+    let rights_lost = batch.finish().await?;
+    *stage = Stage::Commit;
+    conn.run("COMMIT").await?;
+    Ok(rights_lost)
 }
