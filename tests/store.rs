@@ -1,0 +1,18 @@
+//! The store on SQLite and on a real PostgreSQL: the same stories on both.
+
+#[macro_use]
+mod support;
+
+mod store {
+    mod clash;
+    mod files;
+    mod filter;
+    mod ledger;
+    mod network;
+    mod parity;
+    mod people;
+    mod rights;
+    mod sessions;
+    mod tamper;
+    mod tokens;
+}
