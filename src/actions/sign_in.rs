@@ -32,6 +32,8 @@ use crate::{
 pub struct Begun {
     /// The provider's authorization endpoint with the request.
     pub url: Url,
+    /// What tells this sign-in's cookie from those of other tabs.
+    pub label: String,
 }
 
 /// A finished sign-in.
@@ -78,7 +80,7 @@ pub async fn begin(
     provider.probe().await?;
     let sign_in = SignIn::new(provider.id(), return_to, fresh, cookie, app.now(), app.entropy);
     let state = sign_in.seal(&app.sealer, app.entropy);
-    Ok(Begun { url: provider.authorization_url(&sign_in, &state).await? })
+    Ok(Begun { url: provider.authorization_url(&sign_in, &state).await?, label: sign_in.label().to_owned() })
 }
 
 /// Finishes a sign-in. Every failure is recorded with its reason.
@@ -88,7 +90,7 @@ pub async fn begin(
 pub async fn finish(
     app: &App,
     query: &str,
-    cookie: Option<&str>,
+    cookie: impl FnOnce(&SignIn) -> Option<String>,
     replaces: Option<SessionId>,
     from: &Origin,
 ) -> Result<SignedIn, ActError> {
@@ -110,7 +112,7 @@ const FINISHED: OidcError = OidcError::State("this sign-in was finished before; 
 async fn try_finish(
     app: &App,
     query: &str,
-    cookie: Option<&str>,
+    cookie: impl FnOnce(&SignIn) -> Option<String>,
     replaces: Option<SessionId>,
     from: &Origin,
 ) -> Result<SignedIn, ActError> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use url::Url;
 
 use super::{
-    server::{Secret, Server},
+    server::{Secret, Server, is_loopback_host},
     values::Place,
 };
 use crate::domain::{
@@ -99,13 +99,23 @@ pub enum UserInfo {
 
 pub(super) fn read(place: Place<'_>, server: &Server) -> Auth {
     let enabled = place.flag("enterprise.auth.enabled");
-    if !enabled && !server.is_on_loopback() {
-        place.fault("enterprise.auth.enabled", "false is accepted only while server.host is a loopback address");
+    // Behind a proxy, or under a public name, "only this machine" would no longer be true.
+    let outside = !server.public_url.host_str().is_some_and(is_loopback_host) || !server.trusted_proxies.is_empty();
+    if !enabled && (!server.is_on_loopback() || outside || !server.allowed_hosts.is_empty()) {
+        let expected =
+            "false is accepted only while server.host and public_url are on loopback, without proxies or other hosts";
+        place.fault("enterprise.auth.enabled", expected);
     }
     let roles = read_roles(place);
     let providers = read_providers(place);
     let duration = |key: &str| place.duration(key).unwrap_or_default();
     let days = |key: &str| place.number::<u32>(key).filter(|d| *d > 0);
+    if let (Some(default), Some(most)) =
+        (days("enterprise.tokens.default_expiration_days"), days("enterprise.tokens.max_expiration_days"))
+        && default > most
+    {
+        place.fault("enterprise.tokens.default_expiration_days", format!("is more than max_expiration_days ({most})"));
+    }
     Auth {
         enabled,
         sessions: SessionLimits {

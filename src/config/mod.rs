@@ -275,16 +275,15 @@ mod tests {
             |url: &str| load(&format!("enterprise: {{auth: {{oidc: {{issuer: '{url}', client_id: x}}}}}}"), &[]);
         assert!(issuer("http://idp.example").unwrap_err()[0].contains("https"));
         assert!(issuer("http://127.0.0.1:9").is_ok() && issuer("https://idp.example").is_ok());
-        let open = |host: &str| {
+        let open = |host: &str, url: &str| {
             load(
-                &format!(
-                    "server: {{host: {host}, public_url: 'https://x.example'}}\nenterprise: {{auth: {{enabled: false}}}}"
-                ),
+                &format!("server: {{host: {host}, public_url: '{url}'}}\nenterprise: {{auth: {{enabled: false}}}}"),
                 &[],
             )
         };
-        assert!(open("0.0.0.0").is_err());
-        assert!(open("127.0.0.1").is_ok());
+        assert!(open("0.0.0.0", "http://localhost:1").is_err());
+        assert!(open("127.0.0.1", "https://x.example").is_err());
+        assert!(open("127.0.0.1", "http://localhost:1").is_ok());
     }
 
     #[test]

@@ -190,17 +190,24 @@ impl<'t> Reader<'t, '_> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Malformed> {
         let mut entries: Vec<(String, Node)> = Vec::new();
+        let mut seen: Vec<String> = Vec::new();
         loop {
             let (key, line) = match self.next()? {
                 (Event::MappingEnd, _) => return Ok(Value::Map(entries)),
                 (Event::Scalar(key, ..), line) => (key.into_owned(), line),
                 (_, line) => return Err(Malformed { line, message: "a key must be a plain text".into() }),
             };
-            if entries.iter().any(|(known, _)| *known == key) {
+            if seen.contains(&key) {
                 return Err(Malformed { line, message: format!("the key {key:?} stands here twice") });
             }
             let (event, line) = self.next()?;
-            entries.push((key, self.node(event, line, depth + 1)?));
+            let node = self.node(event, line, depth + 1)?;
+            // `key:`, `key: ~` and `key: null` set nothing; the name still may not stand here twice.
+            seen.push(key.clone());
+            if !matches!(&node.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
+            {
+                entries.push((key, node));
+            }
         }
     }
 }
@@ -229,6 +236,8 @@ mod tests {
         assert!(read("a: !!int 1\n").unwrap_err().message.contains("tags"));
         assert!(read(&"[".repeat(40)).is_err());
         assert_eq!(read("").unwrap(), None);
+        let Value::Map(entries) = read("a: null\nb:\nc: ~\nd: 'null'\n").unwrap().unwrap().value else { panic!() };
+        assert_eq!(entries.len(), 1, "nothing is set by null");
     }
 
     #[test]

@@ -153,8 +153,12 @@ pub(super) fn read_server(place: Place<'_>) -> Server {
         place.fault("server.public_url", "must end after host and port: lokid serves its paths from the root");
     }
     let secret = place.text("server.secret");
-    if secret.as_ref().is_some_and(|s| s.len() < 32) {
+    if secret.as_ref().is_some_and(|s| s.trim().len() < 32) {
         place.fault("server.secret", "must have at least 32 characters; try: openssl rand -base64 32");
+    }
+    let hosts: Vec<String> = place.list("server.allowed_hosts").iter().map(|h| h.to_ascii_lowercase()).collect();
+    if let Some(wrong) = hosts.iter().find(|h| h.contains('/') || h.contains('*')) {
+        place.fault("server.allowed_hosts", format!("{wrong:?} is not a name or name:port"));
     }
     let proxies = place.list("server.trusted_proxies");
     let network = |text: &String| {
@@ -164,7 +168,7 @@ pub(super) fn read_server(place: Place<'_>) -> Server {
         host: place.required("server.host"),
         port,
         public_url,
-        allowed_hosts: place.list("server.allowed_hosts").iter().map(|h| h.to_ascii_lowercase()).collect(),
+        allowed_hosts: hosts,
         trusted_proxies: proxies.iter().filter_map(network).collect(),
         workers: place.number("server.workers"),
         max_connections: place.number("server.max_connections").unwrap_or(10_000),

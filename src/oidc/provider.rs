@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_hours(6);
 /// After a fetch, the next one waits at least this long, whatever tokens arrive.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// A person who wants to sign in is worth a fetch, but not more than one in this while.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// What a provider publishes about itself (OpenID Connect Discovery §3).
 #[derive(Debug, Clone)]
@@ -168,7 +168,7 @@ impl Provider {
         (fetched.read_at > seen.read_at).then_some(fetched)
     }
 
-    /// Asks the provider for a sign of life, at most every few seconds, so that a person is not sent to
+    /// Asks the provider for a sign of life, at most twice a second, so that a person is not sent to
     /// one that is not there.
     ///
     /// # Errors

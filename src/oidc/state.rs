@@ -39,7 +39,7 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// A new sign-in of the browser that holds `cookie`.
+    /// A new sign-in of the browser that will hold `cookie`.
     pub fn new(provider: &str, return_to: &str, fresh: bool, cookie: &str, now: Moment, entropy: Entropy) -> Self {
         let text = |bytes: [u8; 32]| BASE64URL_NOPAD.encode(&bytes);
         Self {
@@ -63,22 +63,33 @@ impl SignIn {
     /// Reads a `state` parameter that came back.
     ///
     /// # Errors
-    /// When it was not made here, is too old, or belongs to another browser.
-    pub fn open(sealer: &Sealer, state: &str, cookie: Option<&str>, now: Moment) -> Result<Self, OidcError> {
+    /// When it was not made here, is too old, or belongs to another browser: `cookie` answers what this
+    /// browser holds for it.
+    pub fn open(
+        sealer: &Sealer,
+        state: &str,
+        cookie: impl FnOnce(&Self) -> Option<String>,
+        now: Moment,
+    ) -> Result<Self, OidcError> {
         const FOREIGN: OidcError = OidcError::State("this sign-in was not begun here; begin again");
         let sealed = BASE64URL_NOPAD.decode(state.as_bytes()).map_err(|_| FOREIGN)?;
         let plain = sealer.open(Purpose::SignIn, &sealed).map_err(|_| FOREIGN)?;
         let read: Self = serde_json::from_slice(&plain).map_err(|_| FOREIGN)?;
-        let cookie = cookie.ok_or(OidcError::State(
+        let cookie = cookie(&read).ok_or(OidcError::State(
             "this sign-in was begun in another browser, or cookies are off; begin again here",
         ))?;
-        if BASE64URL_NOPAD.encode(&digest_of(cookie)) != read.browser {
+        if BASE64URL_NOPAD.encode(&digest_of(&cookie)) != read.browser {
             return Err(OidcError::State("this sign-in was begun in another browser; begin again here"));
         }
         if read.expires_at() <= now {
             return Err(OidcError::State("this sign-in took longer than ten minutes; begin again"));
         }
         Ok(read)
+    }
+
+    /// What tells this sign-in's cookie from those of other tabs.
+    pub fn label(&self) -> &str {
+        &self.id[..8]
     }
 
     /// When it can no longer be finished.
@@ -97,17 +108,18 @@ mod tests {
         let now = Moment::from_seconds(1000);
         let sign_in = SignIn::new("main", "/tokens", false, "cookie", now, Entropy);
         let state = sign_in.seal(&sealer, Entropy);
-        assert_eq!(SignIn::open(&sealer, &state, Some("cookie"), now), Ok(sign_in));
+        let holding = |cookie: Option<&'static str>| move |_: &SignIn| cookie.map(str::to_owned);
+        assert_eq!(SignIn::open(&sealer, &state, holding(Some("cookie")), now), Ok(sign_in));
 
         let late = now.plus(LIFE);
-        let changed = format!("A{}", &state[1..]);
+        let changed = format!("B{}", &state[1..]);
         for (state, cookie, now) in [
             (&state, Some("other"), now),
             (&state, None, now),
             (&state, Some("cookie"), late),
             (&changed, Some("cookie"), now),
         ] {
-            assert!(matches!(SignIn::open(&sealer, state, cookie, now), Err(OidcError::State(_))));
+            assert!(matches!(SignIn::open(&sealer, state, holding(cookie), now), Err(OidcError::State(_))));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Act, Batch, Store, StoreError, people, statements::statements};
 use crate::domain::{
-    event::NewEvent,
+    event::{EventName, NewEvent, Outcome},
     person::{Person, PersonId},
     scope::ScopeSet,
     session::{Session, SessionId},
@@ -191,10 +191,16 @@ impl Act for Open {
         let person = people::remember(batch.conn().await?, &self.person).await?;
         if let Some(old) = &self.replaces {
             let at = self.event.time.millis();
-            on_conn!(batch.conn().await?, conn => {
-                sqlx::query(END_ONE).bind(at).bind(old.as_str()).execute(conn).await?;
-            });
-            batch.right_lost();
+            let ended: Vec<(String, String)> = on_conn!(batch.conn().await?, conn =>
+                sqlx::query_as(END_ONE).bind(at).bind(old.as_str()).fetch_all(conn).await?);
+            for (id, of) in ended {
+                let mut event = NewEvent::new(self.event.time, EventName::SessionEnded, self.event.actor.clone());
+                event.actor.id = person.to_string();
+                event.origin = self.event.origin.clone();
+                event = event.because(Outcome::Success, "signed_in_anew");
+                batch.record(event.on("session", id).with("person", of));
+                batch.right_lost();
+            }
         }
         let s = &self.session;
         on_conn!(batch.conn().await?, conn => {

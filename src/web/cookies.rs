@@ -14,6 +14,8 @@ use super::Web;
 
 /// The browser's sign-in cookie lives as long as a sign-in may take.
 const SIGN_IN_SECONDS: i64 = 600;
+/// Unfinished sign-ins that one browser may hold; beyond them cookies are removed again.
+const MOST_SIGN_INS: usize = 30;
 
 impl Web {
     /// The session cookie's name. `__Host-` where cookies can be `Secure`.
@@ -21,9 +23,10 @@ impl Web {
         if self.secure { "__Host-loki_session" } else { "loki_session" }
     }
 
-    /// The name of the cookie that binds unfinished sign-ins to a browser.
-    pub(super) const fn sign_in_cookie(&self) -> &'static str {
-        if self.secure { "__Host-loki_signin" } else { "loki_signin" }
+    /// What the names of the cookies that bind unfinished sign-ins to a browser begin with. Each sign-in has
+    /// its own, so that tabs which begin at the same moment do not overwrite each other's.
+    const fn sign_in_cookie(&self) -> &'static str {
+        if self.secure { "__Host-loki_signin_" } else { "loki_signin_" }
     }
 
     /// The secret in the session cookie, if it is there once and signed by us.
@@ -41,16 +44,14 @@ impl Web {
         any(req.headers(), self.session_cookie())
     }
 
-    /// The cookie that unfinished sign-ins of this browser are bound to.
-    pub(super) fn sign_in_secret(&self, req: &HttpRequest) -> Option<String> {
-        single(req.headers(), self.sign_in_cookie())
-            .filter(|v| v.len() == 43 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')))
-            .map(str::to_owned)
+    /// The cookie that a sign-in of this label is bound to.
+    pub(super) fn sign_in_secret(&self, req: &HttpRequest, label: &str) -> Option<String> {
+        single(req.headers(), &format!("{}{label}", self.sign_in_cookie())).map(str::to_owned)
     }
 
-    /// A sign-in cookie with this value.
-    pub(super) fn new_sign_in_cookie(&self, value: String) -> Cookie<'static> {
-        Cookie::build(self.sign_in_cookie(), value)
+    /// The cookie of a sign-in that begins.
+    pub(super) fn new_sign_in_cookie(&self, label: &str, value: String) -> Cookie<'static> {
+        Cookie::build(format!("{}{label}", self.sign_in_cookie()), value)
             .path("/")
             .http_only(true)
             .secure(self.secure)
@@ -60,10 +61,24 @@ impl Web {
             .finish()
     }
 
+    /// Removals of sign-in cookies that this browser holds beyond the most that anybody needs.
+    pub(super) fn surplus_sign_ins(&self, req: &HttpRequest) -> Vec<Cookie<'static>> {
+        let labels = pairs(req.headers()).filter_map(|(name, _)| name.strip_prefix(self.sign_in_cookie().as_bytes()));
+        let surplus = labels.filter_map(|label| std::str::from_utf8(label).ok()).skip(MOST_SIGN_INS);
+        let removal = |label: &str| {
+            let mut cookie = self.new_sign_in_cookie(label, String::new());
+            cookie.make_removal();
+            cookie
+        };
+        surplus.map(removal).collect()
+    }
+
     /// Leaves only the cookies of ours that this reader accepts, for everybody who reads after us.
     pub(super) fn keep_own_cookies(&self, headers: &mut HeaderMap) {
-        let names = [self.session_cookie(), self.sign_in_cookie()];
-        let kept = names.iter().filter_map(|name| Some(format!("{name}={}", single(headers, name)?)));
+        let is_ours = |name: &str| name == self.session_cookie() || is_sign_in(name, self.sign_in_cookie());
+        let names =
+            pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok()).filter(|name| is_ours(name)).take(64);
+        let kept = names.filter_map(|name| Some(format!("{name}={}", single(headers, name)?)));
         let kept = kept.collect::<Vec<_>>().join("; ");
         headers.remove(COOKIE);
         if let Ok(kept) = HeaderValue::from_str(&kept)
@@ -72,6 +87,12 @@ impl Web {
             headers.insert(COOKIE, kept);
         }
     }
+}
+
+/// A prefix of ours and eight characters of base64url.
+fn is_sign_in(name: &str, prefix: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    name.strip_prefix(prefix).is_some_and(|label| label.len() == 8 && label.bytes().all(plain))
 }
 
 /// Every `name=value` pair of all `Cookie` headers, as the bytes stand there.

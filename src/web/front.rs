@@ -34,6 +34,9 @@ const EVERY_ANSWER: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ];
 
+/// The most that all names and values of a request's headers may have.
+const MOST_HEADER_BYTES: usize = 32 * 1024;
+
 /// Requests since the start, for ids.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -93,6 +96,12 @@ fn new_id(seed: i64) -> String {
 fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem> {
     // Probes come with whatever address they know; these two tell nothing and change nothing.
     let is_probe = matches!(req.uri().path(), "/healthz" | "/readyz" | "/health" | "/live" | "/ready");
+    // actix-web's own limit is 128 KiB and cannot be set.
+    let length: usize = req.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if length > MOST_HEADER_BYTES {
+        let detail = format!("headers have at most {MOST_HEADER_BYTES} bytes");
+        return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
+    }
     let mut hosts = req.headers().get_all(header::HOST);
     let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
     let same_authority = req.uri().authority().is_none_or(|a| web.knows_host(a.as_str()));

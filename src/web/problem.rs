@@ -118,7 +118,13 @@ impl From<StoreError> for Problem {
     fn from(e: StoreError) -> Self {
         let cause = std::error::Error::source(&e).map(ToString::to_string);
         tracing::error!(error = %e, cause, "the database failed a request");
-        let detail = "the database does not answer; nothing was changed. Try again in a moment";
+        let detail = match e {
+            // The one case in which it is not known whether the act happened.
+            StoreError::InDoubt => {
+                "the database went away at the last moment; look whether it was done before you try again"
+            }
+            _ => "the database does not answer; nothing was changed. Try again in a moment",
+        };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, "2")
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn sign_in(subject: &str, sid: Option<&str>, seconds: i64) -> session
         scopes: ScopeSet::of(&[Scope::Control]),
         rule: "rule 1".to_owned(),
         signed_in_at: at(seconds),
+        proven_at: at(seconds),
         last_seen_at: at(seconds),
         ended_at: None,
         claims_at: at(seconds),

@@ -15,6 +15,7 @@ use super::{Shell, html};
 use crate::{
     actions::sign_in,
     domain::{event::Actor, session::SessionId},
+    oidc::state::SignIn,
     web::{
         Web,
         api::Query,
@@ -89,13 +90,14 @@ pub(in crate::web) async fn begin(web: Data<Web>, req: HttpRequest) -> Result<Ht
             "expected a path of this server that begins with one /, of at most 1024 characters",
         )
     })?;
-    let known = web.sign_in_secret(&req);
-    let cookie = known.clone().unwrap_or_else(|| BASE64URL_NOPAD.encode(&web.app.entropy.bytes::<32>()));
+    let cookie = BASE64URL_NOPAD.encode(&web.app.entropy.bytes::<32>());
     let begun = sign_in::begin(&web.app, provider, &return_to, query.text("fresh").is_some(), &cookie).await?;
     let mut answer = HttpResponse::SeeOther();
     answer.insert_header((LOCATION, begun.url.as_str()));
-    // Set again even when it is known: the browser keeps it for another ten minutes.
-    answer.cookie(web.new_sign_in_cookie(cookie));
+    answer.cookie(web.new_sign_in_cookie(&begun.label, cookie));
+    for surplus in web.surplus_sign_ins(&req) {
+        answer.cookie(surplus);
+    }
     Ok(answer.finish())
 }
 
@@ -107,9 +109,9 @@ pub(in crate::web) async fn finish(
 ) -> Result<HttpResponse, Problem> {
     let key = web.limits.key_of_ip(Client::of(&req).ip);
     web.limits.callback.check(key).map_err(|e| extract::too_fast(&web, &req, &Actor::anonymous(), e))?;
-    let cookie = web.sign_in_secret(&req);
     let before = session_before(&web, &req).await;
-    let done = sign_in::finish(&web.app, req.query_string(), cookie.as_deref(), before, &origin(&req)).await?;
+    let cookie = |begun: &SignIn| web.sign_in_secret(&req, begun.label());
+    let done = sign_in::finish(&web.app, req.query_string(), cookie, before, &origin(&req)).await?;
     adopt(&session, &done)
 }
 
