@@ -2,14 +2,12 @@
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::server::Log;
-
-/// Turns logging on for the whole process. A second call changes nothing.
-pub fn start(log: &Log) {
+/// Turns logging on for the whole process, from `level` on. A second call changes nothing.
+pub fn start(level: &str, json: bool) {
     // Libraries say little of use below a warning, and some of it could hold what must not be logged.
-    let filter = EnvFilter::new(format!("warn,lokid={}", log.level));
+    let filter = EnvFilter::new(format!("warn,lokid={}", level));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let started = if log.json {
+    let started = if json {
         lines.json().flatten_event(true).try_init()
     } else {
         lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()

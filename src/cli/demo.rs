@@ -52,7 +52,7 @@ impl Demo {
         let port = if self.port == 0 { free_port()? } else { self.port };
         let issuer = provider::start(&format!("http://localhost:{port}"))?;
         let settings = sources(&data.path, port, &issuer).load()?;
-        telemetry::start(&settings.log);
+        telemetry::start(&settings.log.level, settings.log.json);
         let served = start::serve(settings).await?;
         let token = viewer_token(&served.app).await?;
         let address = format!("http://localhost:{port}/");

@@ -29,7 +29,7 @@ impl Start {
     pub(super) async fn run(self, common: &Common) -> Done {
         let flags = self.listen.as_deref().map(listen_flags).unwrap_or_default();
         let settings = Sources::of_process(common.config.clone(), flags).load()?;
-        telemetry::start(&settings.log);
+        telemetry::start(&settings.log.level, settings.log.json);
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
