@@ -5,7 +5,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Turns logging on for the whole process, from `level` on. A second call changes nothing.
 pub fn start(level: &str, json: bool) {
     // Libraries say little of use below a warning, and some of it could hold what must not be logged.
-    let filter = EnvFilter::new(format!("warn,lokid={}", level));
+    let filter = EnvFilter::new(format!("warn,lokid={level}"));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = if json {
         lines.json().flatten_event(true).try_init()

@@ -2,7 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::sign_in::AdminLink;
+use arc_swap::ArcSwap;
+
+use super::{
+    keys::{self, KeysRefused},
+    sign_in::AdminLink,
+};
 use crate::{
     audit::EventQueue,
     authn::Authn,
@@ -12,7 +17,7 @@ use crate::{
         event::{NewEvent, Origin},
         time::{Clock, Moment},
     },
-    keys::seal::Sealer,
+    keys::{keyring::Keyring, seal::Sealer},
     oidc::{Providers, provider::ProviderRefused},
     store::{OpenError, Store, open_place},
 };
@@ -29,6 +34,8 @@ pub struct App {
     pub providers: Providers,
     /// The installation's secret.
     pub sealer: Sealer,
+    /// Our signing keys.
+    pub keys: ArcSwap<Keyring>,
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -50,6 +57,9 @@ pub enum StartError {
     /// A provider.
     #[error(transparent)]
     Provider(#[from] ProviderRefused),
+    /// Its signing keys.
+    #[error(transparent)]
+    Keys(#[from] KeysRefused),
     /// The file that holds its secret.
     #[error("the secret file {0} cannot be used: {1}")]
     Secret(String, std::io::Error),
@@ -66,6 +76,7 @@ impl App {
     pub async fn start(settings: Settings, clock: Clock, is_server: bool) -> Result<Arc<Self>, StartError> {
         let store = Store::open(open_place(&settings.database, &node_name(), is_server)).await?;
         let sealer = sealer(&settings)?;
+        let keys = ArcSwap::from_pointee(keys::read(&settings.signing)?);
         let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
         Ok(Arc::new(Self {
             authn: Authn::new(store.clone(), clock.clone(), settings.auth.sessions, CACHED),
@@ -73,6 +84,7 @@ impl App {
             started_at: clock.now(),
             admin_link: AdminLink::default(),
             entropy: Entropy,
+            keys,
             providers,
             sealer,
             store,

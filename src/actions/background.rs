@@ -14,6 +14,7 @@ use crate::{
 
 const WRITE_USES: Duration = Duration::from_secs(5);
 const NOTE_EXPIRIES: Duration = Duration::from_secs(20);
+const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_mins(10);
 /// Ended sessions stay readable for audits this long after they could have lasted.
 const KEEP_SESSIONS: Duration = Duration::from_hours(24 * 30);
@@ -23,11 +24,14 @@ pub async fn run(app: Arc<App>) {
     let mut uses = tokio::time::interval(WRITE_USES);
     let mut expiries = tokio::time::interval(NOTE_EXPIRIES);
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut look = tokio::time::interval(LOOK_AT_KEYS);
+    let mut watch = super::keys::Watch::default();
     loop {
         let done = tokio::select! {
             _ = uses.tick() => write_uses(&app).await,
             _ = expiries.tick() => note_expiries(&app).await,
             _ = sweep.tick() => forget(&app).await,
+            _ = look.tick() => watch.look(&app).await,
         };
         if let Err(e) = done {
             tracing::warn!(error = %e, "background work waits for the database");

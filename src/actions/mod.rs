@@ -4,6 +4,7 @@
 pub mod app;
 pub mod audit;
 pub mod background;
+pub mod keys;
 pub mod people;
 pub mod sessions;
 pub mod sign_in;

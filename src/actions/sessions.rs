@@ -18,7 +18,7 @@ use crate::{
     },
     keys::seal::Purpose,
     oidc::{OidcError, Provider, ProviderTokens, Vouched, callback::RefreshError, logout::unverified_issuer},
-    store::sessions::{End, Lease, Refreshed, SessionOfPerson, Which},
+    store::sessions::{End, Lease, Refreshed, SessionOfPerson, TryAgain, Which},
 };
 
 /// While one request re-reads the claims, others go on with the old ones for this long.
@@ -66,8 +66,10 @@ async fn refresh(app: &App, provider: &Provider, known: &KnownSession) -> Result
             app.store.act(End { which: Which::One(id.clone()), once: None, event }).await?;
             Ok(true)
         }
-        // The provider may be down: the session goes on as it is, and the next try comes after the lease.
+        // The provider may be down: the session goes on as it is, and is asked for again a little later.
         Err(RefreshError::Later(e)) => {
+            let at = app.now().plus(provider.settings().refresh_interval.min(LEASE));
+            app.store.act(TryAgain { id: id.clone(), at }).await?;
             tracing::warn!(provider = provider.id(), error = %e, "a session's claims could not be read again");
             Ok(false)
         }

@@ -4,6 +4,7 @@ mod audit;
 mod backend;
 mod demo;
 mod doctor;
+mod keys;
 mod print;
 mod settings;
 mod start;
@@ -45,6 +46,9 @@ enum Command {
     /// Tokens and the audit log
     #[command(subcommand)]
     Enterprise(Enterprise),
+    /// Signing keys
+    #[command(subcommand)]
+    Keys(keys::Verb),
     /// Look at the configuration
     #[command(subcommand)]
     Config(settings::Verb),
@@ -130,6 +134,7 @@ async fn run(cli: Cli) -> Done {
         Command::Enterprise(Enterprise::Status(target)) => backend::status(&common, &target).await,
         Command::Enterprise(Enterprise::Token(verb)) => verb.run(&common).await,
         Command::Enterprise(Enterprise::Audit(verb)) => verb.run(&common).await,
+        Command::Keys(verb) => verb.run(&common),
         Command::Config(verb) => verb.run(&common),
         Command::Doctor => doctor::run(&common).await,
         Command::Completions { shell } => {

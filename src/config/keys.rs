@@ -105,6 +105,8 @@ keys! {
     "enterprise.rbac.roles" "" Kind::Named, "", "Roles of your own.";
     "enterprise.rbac.roles.*.scopes" "" Kind::List, "", "The scopes that the role grants.";
     "enterprise.audit.queue" "LOKI_AUDIT_QUEUE" Kind::Number(16, 1_000_000), "8192", "Refusals and uses that may wait to be written; more are counted in a gap.";
+    "signing_key" "SIGNING_KEY" Kind::Secret, "", "Private keys that sign assertions: PEM, or base64 of PEM, several blocks one after another. The first signs, all are published. Default: one that lasts as long as the process and is not published.";
+    "signing_key_file" "SIGNING_KEY_FILE" Kind::Text, "", "File with such keys; it is watched, and wins over signing_key.";
     "limits.peer" "LOKI_LIMITS_PEER" Kind::Rate, "3000/m", "Requests of one address without a valid credential.";
     "limits.sign_in" "LOKI_LIMITS_SIGN_IN" Kind::Rate, "60/m", "Sign-ins that one address may begin.";
     "limits.callback" "LOKI_LIMITS_CALLBACK" Kind::Rate, "60/m", "Sign-ins that one address may finish, and logout tokens it may send.";
@@ -131,6 +133,13 @@ impl Key {
         let distance = |key: &&Self| edits(key.path, path);
         let best = KEYS.iter().min_by_key(distance)?;
         (edits(best.path, path) <= 3).then_some(best.path)
+    }
+
+    /// The variable that names a file with the value; `None` for keys that are no secret, and for the one
+    /// whose file is a key of its own.
+    pub(super) fn file_variable(&self) -> Option<String> {
+        let name = format!("{}_FILE", self.env);
+        (self.is_secret() && !self.env.is_empty() && !KEYS.iter().any(|k| k.env == name)).then_some(name)
     }
 
     /// Whether the value may be shown.

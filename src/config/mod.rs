@@ -32,6 +32,8 @@ pub struct Settings {
     pub auth: auth::Auth,
     /// Rates and sizes.
     pub limits: limits::Limits,
+    /// Where our signing keys are.
+    pub signing: server::Signing,
     /// How many refusals may wait to be written.
     pub audit_queue: usize,
     /// The tree these came from, for `config show`.
@@ -131,8 +133,8 @@ impl Sources {
                 faults.push(Fault { key: key.path.into(), origin: origin.clone(), message });
             };
             let direct = self.env.get(key.env).filter(|v| !v.is_empty()).cloned();
-            let file_variable = format!("{}_FILE", key.env);
-            let from_file = self.env.get(&file_variable).filter(|_| key.is_secret());
+            let file_variable = key.file_variable().unwrap_or_default();
+            let from_file = self.env.get(&file_variable);
             let (text, origin) = match (direct, from_file) {
                 (Some(_), Some(_)) => {
                     fault(format!("{} and {file_variable} are both set; set one of them", key.env), &origin);
@@ -160,8 +162,7 @@ impl Sources {
         const OTHERS: [&str; 6] =
             ["LOKI_CONFIG", "LOKI_TOKEN", "LOKI_URL", "LOKI_RUN_ID", "LOKI_SERVER_URL", "LOKI_NO_COLOR"];
         let known = |name: &str| {
-            OTHERS.contains(&name)
-                || KEYS.iter().any(|k| k.env == name || (k.is_secret() && name == format!("{}_FILE", k.env)))
+            OTHERS.contains(&name) || KEYS.iter().any(|k| k.env == name || k.file_variable().as_deref() == Some(name))
         };
         let odd = self.env.keys().filter(|name| name.starts_with("LOKI_") && !known(name));
         odd.map(|name| format!("the environment variable {name} is not one that lokid reads")).collect()
@@ -186,6 +187,7 @@ fn build(place: Place<'_>, root: &Node, warnings: Vec<String>) -> Settings {
         database: server::read_database(place),
         log: server::read_log(place),
         limits: limits::read(place),
+        signing: server::read_signing(place),
         audit_queue: place.number("enterprise.audit.queue").unwrap_or(8192),
         effective: reference::effective(root),
         auth,

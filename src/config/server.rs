@@ -77,6 +77,17 @@ pub enum Database {
     Postgres(Secret),
 }
 
+/// Where our signing keys are.
+#[derive(Debug, Clone)]
+pub enum Signing {
+    /// In this file, which is watched.
+    File(PathBuf),
+    /// Given with the settings.
+    Given(Secret),
+    /// Nowhere: the process makes one for itself.
+    Ephemeral,
+}
+
 /// How logs are written.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -193,6 +204,14 @@ pub(super) fn read_database(place: Place<'_>) -> Database {
         place.fault("database.url", "expected sqlite://PATH or postgres://USER@HOST/NAME");
     }
     Database::Postgres(Secret::new(url))
+}
+
+pub(super) fn read_signing(place: Place<'_>) -> Signing {
+    match (place.text("signing_key_file"), place.text("signing_key")) {
+        (Some(file), _) => Signing::File(PathBuf::from(file)),
+        (None, Some(text)) => Signing::Given(Secret::new(text)),
+        (None, None) => Signing::Ephemeral,
+    }
 }
 
 pub(super) fn read_log(place: Place<'_>) -> Log {

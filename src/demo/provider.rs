@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{entropy::Entropy, time::Clock},
-    keys::sign::{Signer, ephemeral_rsa},
+    keys::sign::SigningKey,
 };
 
 /// The one client that it knows.
@@ -72,8 +72,7 @@ struct Provider {
     issuer: String,
     /// The address of the lokid that it serves: the only place it sends anybody to.
     client: String,
-    signer: Signer,
-    jwk: Value,
+    key: SigningKey,
     clock: Clock,
     codes: Mutex<HashMap<String, Grant>>,
     access: Mutex<HashMap<String, (usize, i64)>>,
@@ -89,12 +88,10 @@ const MOST: usize = 1000;
 pub fn start(client: &str) -> std::io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let issuer = format!("http://127.0.0.1:{}", listener.local_addr()?.port());
-    let (signer, jwk) = ephemeral_rsa("demo");
     let provider = Data::new(Provider {
         issuer: issuer.clone(),
         client: client.to_owned(),
-        signer,
-        jwk,
+        key: SigningKey::generate(),
         clock: Clock::system(),
         codes: Mutex::default(),
         access: Mutex::default(),
@@ -126,7 +123,7 @@ async fn discovery(p: Data<Provider>) -> HttpResponse {
         "end_session_endpoint": at("/end"),
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256"],
+        "id_token_signing_alg_values_supported": ["ES256"],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["none"],
         "authorization_response_iss_parameter_supported": true,
@@ -134,7 +131,7 @@ async fn discovery(p: Data<Provider>) -> HttpResponse {
 }
 
 async fn jwks(p: Data<Provider>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({"keys": [p.jwk]}))
+    HttpResponse::Ok().json(json!({"keys": [p.key.jwk()]}))
 }
 
 #[derive(serde::Deserialize, serde::Serialize)]
@@ -228,7 +225,7 @@ async fn token(p: Data<Provider>, asked: Form<TokenRequest>) -> HttpResponse {
     if let (Some(claims), Some(own)) = (claims.as_object_mut(), own.as_object()) {
         claims.extend(own.clone());
     }
-    let Ok(id_token) = p.signer.sign(&claims) else { return HttpResponse::InternalServerError().finish() };
+    let id_token = p.key.sign("JWT", &claims);
     let access_token = BASE64URL_NOPAD.encode(&Entropy.bytes::<24>());
     let mut access = p.access.lock().unwrap_or_else(PoisonError::into_inner);
     if access.len() >= MOST {

@@ -85,6 +85,12 @@ events! {
     PermissionDenied = "permission.denied", Warning, RecordOrCount;
     /// A caller was too fast.
     RateLimited = "rate.limited", Warning, RecordOrCount;
+    /// A signing key is published from now on.
+    KeyAdded = "key.add", Info, MustRecord;
+    /// Another key signs from now on.
+    KeyPromoted = "key.promote", Info, MustRecord;
+    /// A signing key is no longer published.
+    KeyRemoved = "key.remove", Info, MustRecord;
     /// A server read its settings.
     ConfigLoaded = "config.load", Info, MustRecord;
     /// Somebody verified the log.

@@ -39,8 +39,7 @@ impl Provider {
         let request = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()));
-        let request =
-            self.proof(metadata)?.into_iter().fold(request, |r, (name, value)| r.add_extra_param(name, value));
+        let request = self.proof(metadata).into_iter().fold(request, |r, (name, value)| r.add_extra_param(name, value));
         let send = |request| self.http.send(request);
         let answer = request.request_async(&send).await;
         answer.map_err(|e| explain(e).1).and_then(|answer| read(&answer))
@@ -50,7 +49,7 @@ impl Provider {
         let client = self.client(metadata).map_err(RefreshFailed::Later)?;
         let token = RefreshToken::new(token.to_owned());
         let request = client.exchange_refresh_token(&token);
-        let proof = self.proof(metadata).map_err(RefreshFailed::Later)?;
+        let proof = self.proof(metadata);
         let request = proof.into_iter().fold(request, |r, (name, value)| r.add_extra_param(name, value));
         let send = |request| self.http.send(request);
         let answer = request.request_async(&send).await.map_err(|e| match explain(e) {
@@ -77,24 +76,22 @@ impl Provider {
     }
 
     /// The assertion of `private_key_jwt` (Core §9, RFC 7523 §3), for which `openidconnect` has no door.
-    fn proof(&self, metadata: &Metadata) -> Result<Vec<(&'static str, String)>, OidcError> {
-        let Some(signer) = &self.signer else { return Ok(Vec::new()) };
+    fn proof(&self, metadata: &Metadata) -> Vec<(&'static str, String)> {
+        let Some(signer) = &self.signer else { return Vec::new() };
         let now = self.clock.now().seconds();
         let id = crate::domain::entropy::Entropy.bytes::<16>();
-        let assertion = signer.sign(&serde_json::json!({
+        let claims = serde_json::json!({
             "iss": self.settings.client_id,
             "sub": self.settings.client_id,
             "aud": metadata.typed.issuer().as_str(),
             "jti": data_encoding::BASE64URL_NOPAD.encode(&id),
             "iat": now,
             "exp": now + 60,
-        }));
-        let assertion =
-            assertion.map_err(|e| OidcError::check(format!("the client assertion cannot be signed: {e}")))?;
-        Ok(vec![
+        });
+        vec![
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned()),
-            ("client_assertion", assertion),
-        ])
+            ("client_assertion", signer.sign("JWT", &claims)),
+        ]
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::auth::{ClientAuth, Provider as Configured},
     domain::time::{Clock, Moment},
-    keys::sign::{KeyRefused, Signer},
+    keys::sign::{KeyRefused, SigningKey},
 };
 
 /// Metadata are read again after this long.
@@ -41,7 +41,7 @@ pub(super) struct Metadata {
 pub struct Provider {
     pub(super) settings: Configured,
     pub(super) http: HttpClient,
-    pub(super) signer: Option<Signer>,
+    pub(super) signer: Option<SigningKey>,
     pub(super) clock: Clock,
     /// Where the provider sends people back to.
     pub(super) redirect_uri: Url,
@@ -106,7 +106,7 @@ impl Provider {
         let signer = match &settings.client_auth {
             ClientAuth::PrivateKey { file, kid } => {
                 let pem = std::fs::read_to_string(file).map_err(|e| ProviderRefused::KeyFile(id(), e))?;
-                Some(Signer::from_pem(&pem, kid.clone()).map_err(|e| ProviderRefused::Key(id(), e))?)
+                Some(SigningKey::read_one(&pem, kid.clone()).map_err(|e| ProviderRefused::Key(id(), e))?)
             }
             _ => None,
         };

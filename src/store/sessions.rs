@@ -52,6 +52,8 @@ statements! {
     SEALED = "SELECT sealed FROM sessions WHERE id = $1 AND ended_at IS NULL";
     /// Lets one request re-read the claims.
     LEASE = "UPDATE sessions SET refresh_until = $1 WHERE id = $2 AND refresh_until <= $3 AND ended_at IS NULL";
+    /// When the next request may try, after one that failed.
+    TRY_AGAIN = "UPDATE sessions SET refresh_until = $1 WHERE id = $2 AND ended_at IS NULL";
     /// What the provider said when it was asked again.
     REFRESHED = "UPDATE sessions SET role = $1, scopes = $2, rule = $3, claims_at = $4, refresh_until = 0, sealed = $5 \
          WHERE id = $6 AND ended_at IS NULL";
@@ -315,6 +317,26 @@ impl Act for Lease {
         let changed = on_conn!(batch.conn().await?, conn => sqlx::query(LEASE)
             .bind(until).bind(self.id.as_str()).bind(now).execute(conn).await?.rows_affected());
         Ok(changed == 1)
+    }
+}
+
+/// Says when a session's claims may be asked for again, after a try that failed.
+#[derive(Debug)]
+pub struct TryAgain {
+    /// Which session.
+    pub id: SessionId,
+    /// Not before then.
+    pub at: Moment,
+}
+
+impl Act for TryAgain {
+    type Output = ();
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        on_conn!(batch.conn().await?, conn => {
+            sqlx::query(TRY_AGAIN).bind(self.at.millis()).bind(self.id.as_str()).execute(conn).await?;
+        });
+        Ok(())
     }
 }
 

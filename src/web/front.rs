@@ -179,8 +179,13 @@ fn finish<B: MessageBody>(web: &Web, mut answer: ServiceResponse<B>, client: &Cl
 
 /// The headers that no answer goes without.
 fn seal_headers(web: &Web, headers: &mut header::HeaderMap, client: &Client) {
+    let for_anybody = headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
     for (name, value) in EVERY_ANSWER {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if for_anybody {
+        let name = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(name, HeaderValue::from_static("cross-origin"));
     }
     if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(STRICT_CSP));

@@ -76,6 +76,9 @@ routes! {
     "/live" { GET api::health::live, Open; }
     "/readyz" { GET api::health::ready, Open; }
     "/ready" { GET api::health::ready, Open; }
+    "/.well-known/jwks.json" { GET api::well_known::jwks, Open; }
+    "/.well-known/pomerium/jwks.json" { GET api::well_known::jwks, Open; }
+    "/.well-known/openid-configuration" { GET api::well_known::openid_configuration, Open; }
     "/openapi.json" { GET api::openapi::document, Open; }
     "/static/{name}" { GET assets::serve, Open; }
     "/favicon.ico" { GET assets::favicon, Open; }

@@ -6,6 +6,7 @@ pub(super) mod me;
 pub(super) mod openapi;
 pub(super) mod status;
 pub mod tokens;
+pub(super) mod well_known;
 
 use std::str::FromStr;
 

@@ -8,7 +8,7 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{audit, health, me, status, tokens};
+use super::{audit, health, me, status, tokens, well_known};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,6 +26,8 @@ use super::{audit, health, me, status, tokens};
         audit::verify,
         health::live,
         health::ready,
+        well_known::jwks,
+        well_known::openid_configuration,
     ),
     security(("token" = []), ("session" = [])),
     modifiers(&Credentials)
