@@ -1,0 +1,10 @@
+//! The door over HTTP, on a real listener: who may do what, what is refused and how, and that what was
+//! refused changed nothing. Every test has a database, a port and a provider of its own.
+
+#[path = "../support/door.rs"]
+mod door;
+#[path = "../support/provider.rs"]
+mod provider;
+
+mod access;
+mod openapi;
