@@ -78,13 +78,9 @@ async fn mint_for(app: &App, who: &Identity, request: TokenRequest, from: &Origi
         return Err(ActError::TooWide { held: who.scopes });
     }
     let now = app.now();
+    is_fresh_enough(app, who, scopes, now)?;
     let (owner, limit) = match &who.credential {
-        Credential::Session { proven_at, .. } => {
-            if scopes.allows(Scope::All) && now >= proven_at.plus(app.settings.auth.sessions.fresh) {
-                return Err(ActError::NeedsFreshSignIn);
-            }
-            (who.actor.id.clone(), Some(app.settings.auth.max_active_per_user))
-        }
+        Credential::Session { .. } => (who.actor.id.clone(), Some(app.settings.auth.max_active_per_user)),
         Credential::Token(id) => (id.as_str().to_owned(), None),
         Credential::Terminal => ("local".to_owned(), None),
     };
@@ -111,6 +107,18 @@ async fn mint_for(app: &App, who: &Identity, request: TokenRequest, from: &Origi
     let act = Mint { token: token.clone(), digest: secret.digest(), limit, event };
     app.store.act(act).await??;
     Ok(Minted { token, secret })
+}
+
+/// A new secret that may do everything is given to a browser only soon after a sign-in.
+fn is_fresh_enough(app: &App, who: &Identity, scopes: ScopeSet, now: Moment) -> Result<(), ActError> {
+    match &who.credential {
+        Credential::Session { proven_at, .. }
+            if scopes.allows(Scope::All) && now >= proven_at.plus(app.settings.auth.sessions.fresh) =>
+        {
+            Err(ActError::NeedsFreshSignIn)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn resolve(app: &App, grant: Grant) -> Result<(ScopeSet, Option<String>), ActError> {
@@ -213,6 +221,7 @@ pub async fn rotate(
         return Err(ActError::TooWide { held: who.scopes });
     }
     let now = app.now();
+    is_fresh_enough(app, who, old.scopes, now)?;
     let state = old.state(now);
     if state != TokenState::Active {
         return Err(ActError::Conflict(format!("the token {} is {} and cannot be rotated", old.id, state.word())));
