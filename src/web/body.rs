@@ -21,13 +21,25 @@ pub(super) async fn json<T: DeserializeOwned>(web: &Web, req: &HttpRequest, payl
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
     }
     let bytes = read(web, req, payload).await?;
-    serde_json::from_slice(&bytes).map_err(|e| {
-        let what = e.to_string();
-        match e.classify() {
-            serde_json::error::Category::Data => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what),
-            _ => Problem::bad_request(format!("the body is not valid JSON: {what}")),
+    parse(&bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let malformed = |e: &dyn std::fmt::Display| Problem::bad_request(format!("the body is not valid JSON: {e}"));
+    // serde would also take the fields of a struct from an array, in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "expected a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.inner().classify() {
+        serde_json::error::Category::Data if e.path().iter().len() == 0 => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, e.inner().to_string())
         }
-    })
+        serde_json::error::Category::Data => Problem::invalid(&e.path().to_string(), e.inner()),
+        _ => malformed(e.inner()),
+    })?;
+    reader.end().map_err(|e| malformed(&e))?;
+    Ok(read)
 }
 
 /// The pairs of a form, in order.
