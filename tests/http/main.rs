@@ -7,4 +7,6 @@ mod door;
 mod provider;
 
 mod access;
+mod lifetimes;
 mod openapi;
+mod tokens;
