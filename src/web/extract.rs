@@ -66,14 +66,14 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
     let (header, second) = (headers.next(), headers.next());
     let cookie = web.has_session_cookie(req);
     if second.is_some() || (header.is_some() && cookie) {
-        refused(web, req, "two_credentials");
-        return Err(Problem::bad_request("send one credential: either Authorization, once, or the session cookie"));
+        let problem = Problem::bad_request("send one credential: either Authorization, once, or the session cookie");
+        return Err(refused(web, req, "two_credentials", problem));
     }
     let identity = match header {
         Some(value) => {
             let token = bearer(value.as_bytes()).ok_or_else(|| {
-                refused(web, req, "unsupported_scheme");
-                Problem::invalid_token("Authorization must be: Bearer and a token")
+                let problem = Problem::invalid_token("Authorization must be: Bearer and a token");
+                refused(web, req, "unsupported_scheme", problem)
             })?;
             by_token(web, req, token, &client).await?
         }
@@ -101,19 +101,20 @@ fn bearer(value: &[u8]) -> Option<&str> {
 }
 
 async fn by_token(web: &Web, req: &HttpRequest, token: &str, client: &Client) -> Result<Arc<Identity>, Problem> {
-    let address = web.limits.key_of_ip(client.ip);
-    web.limits.bad_credentials.is_blocked(address)?;
     let from = client.ip.to_string();
     match web.app.authn.by_token(token, &from).await {
         Ok(identity) => Ok(identity),
-        Err(e) => Err(credential_refused(web, req, client, e)),
+        Err(e) => Err(credential_refused(web, req, e)),
     }
 }
 
 async fn by_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
     let known = session(web, req).await.map_err(|e| match e {
+        CredentialRefused::NoSession if web.session_secret(req).is_none() => {
+            refused(web, req, "forged_session", Problem::unauthenticated())
+        }
         // An old cookie in a browser is no attack: the person signs in again.
-        CredentialRefused::NoSession => Problem::unauthenticated(),
+        CredentialRefused::NoSession => over(web, req),
         other => other.into(),
     })?;
     csrf::check(web, req, &known.session)?;
@@ -135,27 +136,46 @@ fn open_door() -> Arc<Identity> {
     Arc::new(identity)
 }
 
-fn credential_refused(web: &Web, req: &HttpRequest, client: &Client, e: CredentialRefused) -> Problem {
+fn credential_refused(web: &Web, req: &HttpRequest, e: CredentialRefused) -> Problem {
     if let CredentialRefused::Unavailable(_) = e {
         return e.into();
     }
-    let event = NewEvent::new(web.app.now(), EventName::CredentialRefused, Actor::anonymous());
-    let mut event = event.because(Outcome::Denied, e.reason()).with("route", route(req));
+    let mut event = refusal(web, req, e.reason());
     if let CredentialRefused::ExpiredToken { id, .. } | CredentialRefused::RevokedToken { id, .. } = &e {
         event = event.on("token", id.as_str());
     }
-    match web.limits.bad_credentials.check(web.limits.key_of_ip(client.ip)) {
+    counted(web, req, event, e.into())
+}
+
+fn refused(web: &Web, req: &HttpRequest, reason: &str, problem: Problem) -> Problem {
+    counted(web, req, refusal(web, req, reason), problem)
+}
+
+/// A session that was ours and has ended counts as a request without a credential.
+fn over(web: &Web, req: &HttpRequest) -> Problem {
+    match web.limits.peer.check(web.limits.key_of_ip(Client::of(req).ip)) {
         Ok(()) => {
-            web.app.note(event, &origin(req));
-            e.into()
+            web.app.note(refusal(web, req, "no_session"), &origin(req));
+            Problem::unauthenticated()
         }
         Err(fast) => too_fast(web, req, &Actor::anonymous(), fast),
     }
 }
 
-fn refused(web: &Web, req: &HttpRequest, reason: &str) {
+fn refusal(web: &Web, req: &HttpRequest, reason: &str) -> NewEvent {
     let event = NewEvent::new(web.app.now(), EventName::CredentialRefused, Actor::anonymous());
-    web.app.note(event.because(Outcome::Denied, reason).with("route", route(req)), &origin(req));
+    event.because(Outcome::Denied, reason).with("route", route(req))
+}
+
+/// Counts a refused credential of this address, and records it while it is not one too many.
+fn counted(web: &Web, req: &HttpRequest, event: NewEvent, problem: Problem) -> Problem {
+    match web.limits.bad_credentials.check(web.limits.key_of_ip(Client::of(req).ip)) {
+        Ok(()) => {
+            web.app.note(event, &origin(req));
+            problem
+        }
+        Err(fast) => too_fast(web, req, &Actor::anonymous(), fast),
+    }
 }
 
 /// Records an excess (once a minute for each key) and turns it into an answer.

@@ -95,7 +95,7 @@ fn new_id(seed: i64) -> String {
 /// Whether the request gets any further.
 fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem> {
     // Probes come with whatever address they know; these two tell nothing and change nothing.
-    let is_probe = matches!(req.uri().path(), "/healthz" | "/readyz" | "/health" | "/live" | "/ready");
+    let is_probe = is_probe(req);
     // actix-web's own limit is 128 KiB and cannot be set.
     let length: usize = req.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if length > MOST_HEADER_BYTES {
@@ -110,12 +110,36 @@ fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem
         let detail = format!("this server is not called {shown:?}; add it to server.allowed_hosts if it should be");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
     }
-    let shows_credential = req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req.request());
-    if !shows_credential && !is_probe {
+    if !shows_credential(web, req) && !is_probe {
         let key = web.limits.key_of_ip(client.ip);
         web.limits.peer.check(key).map_err(|e| extract::too_fast(web, req.request(), &Actor::anonymous(), e))?;
     }
     Ok(())
+}
+
+fn is_probe(req: &ServiceRequest) -> bool {
+    matches!(req.uri().path(), "/healthz" | "/readyz" | "/health" | "/live" | "/ready")
+}
+
+/// Around doors that look at no credential: one that is shown there is no way around the limit that
+/// [`admit`] applies to those who show none.
+pub(super) async fn count_peer<B: MessageBody + 'static>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let web = extract::shared(req.request());
+    if shows_credential(&web, &req) && !is_probe(&req) {
+        let key = web.limits.key_of_ip(Client::of(req.request()).ip);
+        if let Err(e) = web.limits.peer.check(key) {
+            let problem = extract::too_fast(&web, req.request(), &Actor::anonymous(), e);
+            return Ok(req.into_response(problem.error_response()).map_into_right_body());
+        }
+    }
+    next.call(req).await.map(ServiceResponse::map_into_left_body)
+}
+
+fn shows_credential(web: &Web, req: &ServiceRequest) -> bool {
+    req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req.request())
 }
 
 /// Errors that actix-web itself makes (a path that cannot be decoded, a broken request).

@@ -19,8 +19,6 @@ pub struct Limiter {
     /// `sign_in`, `api`, …
     pub name: &'static str,
     rate: Option<(Rate, DefaultKeyedRateLimiter<u64>)>,
-    /// Keys that are over the limit, until when they are refused unasked.
-    blocked: moka::sync::Cache<u64, ()>,
     /// Keys whose excess was recorded lately: one event a minute for each.
     told: moka::sync::Cache<u64, ()>,
 }
@@ -61,13 +59,8 @@ impl Limiter {
             let step = rate.per / rate.count.get();
             Quota::with_period(step).map(|q| (rate, RateLimiter::keyed(q.allow_burst(rate.count))))
         };
-        let cache = |life| moka::sync::Cache::builder().max_capacity(100_000).time_to_live(life).build();
-        Self {
-            name,
-            rate: rate.and_then(quota),
-            blocked: cache(Duration::from_secs(1)),
-            told: cache(Duration::from_mins(1)),
-        }
+        let told = moka::sync::Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(1)).build();
+        Self { name, rate: rate.and_then(quota), told }
     }
 
     /// Counts one.
@@ -77,22 +70,10 @@ impl Limiter {
     pub fn check(&self, key: u64) -> Result<(), TooFast> {
         let Some((rate, limiter)) = &self.rate else { return Ok(()) };
         let refuse = |until: NotUntil<_>| {
-            self.blocked.insert(key, ());
             let retry_after = until.wait_time_from(DefaultClock::default().now()).max(Duration::from_secs(1));
             self.too_fast(rate, key, retry_after)
         };
         limiter.check_key(&key).map_err(refuse)
-    }
-
-    /// Whether the key was over the limit within the last second. Counts nothing.
-    ///
-    /// # Errors
-    /// [`TooFast`] when it was.
-    pub fn is_blocked(&self, key: u64) -> Result<(), TooFast> {
-        match &self.rate {
-            Some((rate, _)) if self.blocked.contains_key(&key) => Err(self.too_fast(rate, key, Duration::from_secs(1))),
-            _ => Ok(()),
-        }
     }
 
     fn too_fast(&self, rate: &Rate, key: u64, retry_after: Duration) -> TooFast {
@@ -161,7 +142,6 @@ mod tests {
         let refused = limiter.check(1).unwrap_err();
         assert!(refused.worth_telling && refused.retry_after > Duration::from_mins(19));
         assert!(!limiter.check(1).unwrap_err().worth_telling);
-        assert!(limiter.is_blocked(1).is_err() && limiter.is_blocked(2).is_ok());
         assert!(limiter.check(2).is_ok());
     }
 

@@ -1,9 +1,13 @@
 //! The table of all doors and what each asks for. The server is configured from it and a test walks every
 //! row with no credential, a too-weak one and a right one.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{
+    HttpResponse,
+    middleware::{Condition, from_fn},
+    web,
+};
 
-use super::{Web, api, assets, pages, problem::Problem, session_store};
+use super::{Web, api, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
     identity::Access::{self, Credential, Open, Person, Scope},
     scope::Scope::{All, Audit, Read},
@@ -33,12 +37,12 @@ macro_rules! routes {
                 let resource = web::resource($path)
                     $(.route(web::method(method(stringify!($method))).to($handler)))+
                     .default_service(web::to(move || wrong_method(allow.clone())));
-                config.service(resource.wrap(actix_web::middleware::Condition::new(
-                    begins_or_ends_sessions($path),
-                    session_store::middleware(shared),
-                )));
+                let sessions = Condition::new(begins_or_ends_sessions($path), session_store::middleware(shared));
+                let peers = Condition::new(is_open($path), from_fn(front::count_peer));
+                config.service(resource.wrap(sessions).wrap(peers));
             )+
-            config.default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) }));
+            let unknown = web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) });
+            config.service(web::scope("").wrap(from_fn(front::count_peer)).default_service(unknown));
         }
     };
 }
@@ -86,6 +90,11 @@ routes! {
 
 fn method(name: &'static str) -> actix_web::http::Method {
     name.parse().expect("the table holds methods")
+}
+
+/// Whether a path's doors look at no credential.
+fn is_open(path: &str) -> bool {
+    ROUTES.iter().filter(|route| route.path == path).all(|route| route.needs == Open)
 }
 
 /// The routes on which `actix-session` sets or removes the cookie.

@@ -90,7 +90,8 @@ async fn every_door_asks_for_what_the_table_says() {
                 let challenge = format!(r#"Bearer realm="loki", error="insufficient_scope", scope="{scope}""#);
                 assert_eq!(refused.header("www-authenticate"), challenge, "{what}");
                 if matches!(scope, Scope::All | Scope::Audit) {
-                    let request = weak_person.ask(route.method, &address(route)).header("sec-fetch-site", "same-origin");
+                    let request =
+                        weak_person.ask(route.method, &address(route)).header("sec-fetch-site", "same-origin");
                     let request = request.header("x-csrf-token", weak_person.csrf().await);
                     answer(body(route, request)).await.problem(403);
                 }

@@ -118,7 +118,9 @@ async fn an_all_scopes_token_needs_a_sign_in_that_is_fresh() {
     door.clock.advance(Duration::from_mins(10));
     assert_eq!(mint(&admin, &csrf, "late", "*").await, 403);
     assert_eq!(mint(&admin, &csrf, "late", "control").await, 201, "only * asks for it");
-    let refused = answer(admin.ask("POST", PATH).header("x-csrf-token", &csrf).json(&json!({"name": "x", "role": "admin"}))).await;
+    let refused =
+        answer(admin.ask("POST", PATH).header("x-csrf-token", &csrf).json(&json!({"name": "x", "role": "admin"})))
+            .await;
     assert!(refused.problem(403).contains("fresh sign-in"));
     assert_eq!(door.audit("auth.token.create").await.len(), 2);
     let again = door.person("ann", "admins").await;

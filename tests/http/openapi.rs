@@ -41,7 +41,8 @@ async fn every_operation_names_its_credentials_unless_it_is_open() {
     assert_eq!(document["security"], serde_json::json!([{"token": []}, {"session": []}]));
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
-            let open = operation["security"].as_array().is_some_and(|list| list.iter().all(|s| s == &serde_json::json!({})));
+            let open =
+                operation["security"].as_array().is_some_and(|list| list.iter().all(|s| s == &serde_json::json!({})));
             assert_eq!(open, path.ends_with('z'), "{path}");
             assert!(open || operation["responses"]["401"].is_object(), "{path} does not say 401");
         }

@@ -129,9 +129,13 @@ async fn a_request_with_a_fault_makes_nothing() {
 async fn a_wrong_type_is_refused_with_the_name_of_its_field() {
     let door = Door::open(&[]).await;
     let admin = door.token("*").await;
-    for (field, value) in
-        [("name", json!(7)), ("scopes", json!("read")), ("scopes", json!([1])), ("expires_days", json!(-1)), ("expires_days", json!(1.5))]
-    {
+    for (field, value) in [
+        ("name", json!(7)),
+        ("scopes", json!("read")),
+        ("scopes", json!([1])),
+        ("expires_days", json!(-1)),
+        ("expires_days", json!(1.5)),
+    ] {
         let mut body = json!({"name": "n", "scopes": ["read"]});
         body[field] = value;
         let detail = admin.post(PATH, &body).await.problem(422);
@@ -172,7 +176,11 @@ async fn a_list_pages_by_its_link_and_hides_the_ended_unless_asked() {
         assert_eq!(page.status, 200, "{next}: {}", page.text);
         seen.extend(page.json().as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap().to_owned()));
         let link = page.header("link");
-        next = link.strip_prefix('<').and_then(|l| l.split_once(">; rel=\"next\"")).map(|(u, _)| u.to_owned()).unwrap_or_default();
+        next = link
+            .strip_prefix('<')
+            .and_then(|l| l.split_once(">; rel=\"next\""))
+            .map(|(u, _)| u.to_owned())
+            .unwrap_or_default();
     }
     let distinct: BTreeSet<&String> = seen.iter().collect();
     assert_eq!((seen.len(), distinct.len()), (6, 6));
@@ -180,7 +188,9 @@ async fn a_list_pages_by_its_link_and_hides_the_ended_unless_asked() {
     let all = listed(&admin, "?include_revoked=true").await;
     assert_eq!(all.len(), 7);
     assert!(all.iter().any(|t| t["id"] == revoked.id.as_str() && t["revoked"] == true && t["state"] == "revoked"));
-    for query in ["?limit=0", "?limit=1001", "?limit=x", "?cursor=x", "?include_revoked=maybe", "?x=1", "?limit=1&limit=2"] {
+    for query in
+        ["?limit=0", "?limit=1001", "?limit=x", "?cursor=x", "?include_revoked=maybe", "?x=1", "?limit=1&limit=2"]
+    {
         admin.get(&format!("{PATH}{query}")).await.problem(422);
     }
 }
@@ -191,7 +201,8 @@ async fn a_token_is_shown_and_revoked_by_id_and_by_name() {
     let admin = door.token("*").await;
     for name in ["ci-bot", "team a/b: é1"] {
         let token = door.named_token(name, "read", None).await;
-        let escaped: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20");
+        let escaped: String =
+            url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20");
         assert_eq!(admin.get(&format!("{PATH}/{escaped}")).await.json()["id"], token.id.as_str(), "{name}");
         assert_eq!(token.get("/api/me").await.status, 200);
         let gone = delete(&admin, &escaped).await;

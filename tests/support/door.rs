@@ -12,13 +12,7 @@ use std::{
 use lokid::{
     actions::{App, tokens},
     config::Sources,
-    domain::{
-        event::Origin,
-        identity::Identity,
-        ledger::Entry,
-        time::Clock,
-        token::TokenId,
-    },
+    domain::{event::Origin, identity::Identity, ledger::Entry, time::Clock, token::TokenId},
     store::ledger::Filter,
     web::server,
 };

@@ -144,16 +144,10 @@ impl Provider {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let issuer = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
-        let shared = Arc::new(Shared {
-            issuer,
-            clock: OnceLock::new(),
-            script: Mutex::default(),
-            calls: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { issuer, clock: OnceLock::new(), script: Mutex::default(), calls: Mutex::default() });
         let state = web::Data::from(Arc::clone(&shared));
-        let server = HttpServer::new(move || {
-            App::new().app_data(state.clone()).default_service(web::to(answer))
-        });
+        let server = HttpServer::new(move || App::new().app_data(state.clone()).default_service(web::to(answer)));
         actix_web::rt::spawn(server.workers(1).disable_signals().listen(listener).unwrap().run());
         Self(shared)
     }
@@ -248,7 +242,9 @@ async fn answer(shared: web::Data<Shared>, req: HttpRequest, body: web::Bytes) -
             let status = status.try_into().unwrap();
             HttpResponse::build(status).content_type(kind).body(text)
         }
-        Some(Reply::Redirect) => HttpResponse::Found().insert_header(("location", format!("{path}-elsewhere"))).finish(),
+        Some(Reply::Redirect) => {
+            HttpResponse::Found().insert_header(("location", format!("{path}-elsewhere"))).finish()
+        }
         Some(Reply::Endless) => HttpResponse::Ok().content_type("application/json").streaming(endless(shared)),
         Some(Reply::Hang) => std::future::pending().await,
         None => match good {
