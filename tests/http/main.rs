@@ -8,5 +8,7 @@ mod provider;
 
 mod access;
 mod lifetimes;
+mod limits;
 mod openapi;
+mod problem;
 mod tokens;
