@@ -57,11 +57,25 @@ impl KeySet {
     }
 
     pub(super) fn for_id_token(&self, header: &Header) -> Vec<CoreJsonWebKey> {
-        self.candidates(header).map(|key| key.for_id_tokens.clone()).collect()
+        self.candidates(header).filter_map(|key| key.named_as(header)).collect()
     }
 
     pub(super) fn for_logout(&self, header: &Header) -> Vec<jsonwebtoken::jwk::Jwk> {
         self.candidates(header).map(|key| key.for_logout.clone()).collect()
+    }
+}
+
+impl Key {
+    /// `openidconnect` passes over a key without kid when the token names one, so the key takes its name.
+    fn named_as(&self, header: &Header) -> Option<CoreJsonWebKey> {
+        match (&self.kid, &header.kid) {
+            (None, Some(kid)) => {
+                let mut key = serde_json::to_value(&self.for_id_tokens).ok()?;
+                key["kid"] = kid.clone().into();
+                serde_json::from_value(key).ok()
+            }
+            _ => Some(self.for_id_tokens.clone()),
+        }
     }
 }
 
