@@ -190,6 +190,8 @@ impl Provider {
                 (None, None) => Err(OidcError::Unreachable("no metadata yet".into())),
             };
         }
+        // Noted before the answer: whoever waits no longer (the sign-in page) drops this future on the way.
+        *last = Some((now, Some(OidcError::Unreachable("it has not answered yet".into()))));
         let fetched = self.read(now).await;
         *last = Some((now, fetched.as_ref().err().cloned()));
         if let Err(e) = &fetched {
