@@ -7,8 +7,11 @@ mod door;
 mod provider;
 
 mod access;
+mod callback;
+mod discovery;
 mod lifetimes;
 mod limits;
+mod oidc;
 mod openapi;
 mod problem;
 mod tokens;

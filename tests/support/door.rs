@@ -294,3 +294,12 @@ impl Door {
         self.app.store.live_sessions(now.minus(limits.absolute), now.minus(limits.idle)).await.unwrap()
     }
 }
+
+impl WithSession<'_> {
+    /// The status of `/api/me`, after a look at who it says.
+    pub(crate) async fn door_says_ann(&self) -> u16 {
+        let me = self.get("/api/me").await;
+        assert_eq!(me.json()["name"], "Ann");
+        me.status
+    }
+}

@@ -97,7 +97,7 @@ fn text(bytes: &[u8]) -> String {
 pub(crate) fn main_jwk() -> Value {
     let public = MAIN.public_key();
     json!({
-        "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "main",
+        "kty": "RSA", "use": "sig", "kid": "main",
         "n": text(public.modulus().big_endian_without_leading_zero()),
         "e": text(public.exponent().big_endian_without_leading_zero()),
     })
@@ -286,4 +286,13 @@ fn token(script: &Script, body: &[u8]) -> Result<Value, &'static str> {
         token.as_object_mut().unwrap().remove("id_token");
     }
     Ok(token)
+}
+
+/// The other key, which is not published.
+pub(crate) fn other_jwk() -> Value {
+    let public = OTHER.public_key();
+    let (n, e) = (public.modulus(), public.exponent());
+    json!({
+        "kty": "RSA", "n": text(n.big_endian_without_leading_zero()), "e": text(e.big_endian_without_leading_zero()),
+    })
 }
