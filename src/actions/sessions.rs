@@ -48,14 +48,15 @@ pub async fn resolve(app: &App, secret: &str) -> Result<Arc<KnownSession>, Crede
 /// Asks the provider again, if nobody else does at this moment. Answers whether something changed.
 async fn refresh(app: &App, provider: &Provider, known: &KnownSession) -> Result<bool, ActError> {
     let (id, now) = (&known.session.id, app.now());
+    if tokens_of(app, id).await?.refresh.is_none() {
+        return Ok(false);
+    }
+    let (until, claims_at) = (now.plus(LEASE), known.session.claims_at);
+    if !app.store.act(Lease { id: id.clone(), now, until, claims_at }).await? {
+        return Ok(false);
+    }
+    // Read under the lease: a refresh token that somebody has just used must not be used again.
     let kept = tokens_of(app, id).await?;
-    if kept.refresh.is_none() {
-        return Ok(false);
-    }
-    let until = now.plus(LEASE);
-    if !app.store.act(Lease { id: id.clone(), now, until }).await? {
-        return Ok(false);
-    }
     let Some(person) = app.store.person(&known.session.person).await? else { return Ok(false) };
     match provider.refresh(&kept, &person.subject).await {
         Ok(vouched) => store_refreshed(app, provider, known, &vouched).await.map(|()| true),

@@ -18,8 +18,8 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Every scope, strongest first.
-    pub const EVERY: [Self; 5] = [Self::All, Self::Control, Self::Write, Self::Read, Self::Audit];
+    /// Every scope, in the order in which lists show them.
+    pub const EVERY: [Self; 5] = [Self::Read, Self::Write, Self::Control, Self::Audit, Self::All];
 
     /// The exact text.
     pub const fn as_str(self) -> &'static str {
@@ -117,7 +117,7 @@ impl ScopeSet {
         self.0 == 0
     }
 
-    /// The granted scopes, strongest first.
+    /// The granted scopes, in the order of [`Scope::EVERY`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::EVERY.into_iter().filter(move |s| self.contains(*s))
     }
@@ -171,10 +171,10 @@ mod tests {
     fn the_hierarchy_is_the_one_of_the_contract() {
         let table = [
             (All, [true, true, true, true, true]),
-            (Control, [false, true, true, true, false]),
-            (Write, [false, false, true, true, false]),
-            (Read, [false, false, false, true, false]),
-            (Audit, [false, false, false, false, true]),
+            (Control, [true, true, true, false, false]),
+            (Write, [true, true, false, false, false]),
+            (Read, [true, false, false, false, false]),
+            (Audit, [false, false, false, true, false]),
         ];
         for (held, allowed) in table {
             for (asked, expected) in Scope::EVERY.into_iter().zip(allowed) {

@@ -117,9 +117,11 @@ impl Provider {
             // What the ID token says was signed, so it stays. An address and whether it is verified belong
             // together: the word of one answer does not vouch for the address of the other.
             let other_address = claims.get("email").is_some_and(|email| Some(email) != more.get("email"));
-            more.into_iter().filter(|(name, _)| name != "email_verified" || !other_address).for_each(|(name, value)| {
-                claims.entry(name).or_insert(value);
-            });
+            more.into_iter().filter(|(name, _)| name != "email_verified" || !other_address).for_each(
+                |(name, value)| {
+                    claims.entry(name).or_insert(value);
+                },
+            );
         }
         Ok(Vouched {
             subject,

@@ -51,7 +51,7 @@ statements! {
     /// The sealed tokens of the provider.
     SEALED = "SELECT sealed FROM sessions WHERE id = $1 AND ended_at IS NULL";
     /// Lets one request re-read the claims.
-    LEASE = "UPDATE sessions SET refresh_until = $1 WHERE id = $2 AND refresh_until <= $3 AND ended_at IS NULL";
+    LEASE = "UPDATE sessions SET refresh_until = $1 WHERE id = $2 AND refresh_until <= $3 AND claims_at = $4 AND ended_at IS NULL";
     /// When the next request may try, after one that failed.
     TRY_AGAIN = "UPDATE sessions SET refresh_until = $1 WHERE id = $2 AND ended_at IS NULL";
     /// What the provider said when it was asked again.
@@ -307,6 +307,8 @@ pub struct Lease {
     pub now: Moment,
     /// Until when nobody else tries.
     pub until: Moment,
+    /// The age of the claims that are to be read again: who saw older ones comes too late.
+    pub claims_at: Moment,
 }
 
 impl Act for Lease {
@@ -315,7 +317,7 @@ impl Act for Lease {
     async fn apply(&self, batch: &mut Batch<'_>) -> Result<bool, StoreError> {
         let (until, now) = (self.until.millis(), self.now.millis());
         let changed = on_conn!(batch.conn().await?, conn => sqlx::query(LEASE)
-            .bind(until).bind(self.id.as_str()).bind(now).execute(conn).await?.rows_affected());
+            .bind(until).bind(self.id.as_str()).bind(now).bind(self.claims_at.millis()).execute(conn).await?.rows_affected());
         Ok(changed == 1)
     }
 }

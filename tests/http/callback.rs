@@ -49,7 +49,9 @@ async fn a_sign_in_belongs_to_its_browser_is_used_once_and_ends() {
     let (url, cookie) = door.begin("").await;
     let query = door.consent(&url);
     let (_, other) = door.begin("").await;
-    for (what, cookie) in [("another browser", other.as_str()), ("no cookie", "x=y"), ("twice", &format!("{cookie}; {cookie}"))] {
+    for (what, cookie) in
+        [("another browser", other.as_str()), ("no cookie", "x=y"), ("twice", &format!("{cookie}; {cookie}"))]
+    {
         door.come_back(&query, cookie, &[]).await.problem(400);
         assert_eq!(door.provider.calls("/token"), 0, "{what}");
     }
@@ -86,7 +88,8 @@ async fn twenty_tabs_may_sign_in_at_once() {
     let (first, cookie) = door.begin("").await;
     let mut begun = vec![first];
     for _ in 0..19 {
-        let answer = crate::door::answer(Anonymous(&door).ask("GET", "/auth/oidc/login").header("cookie", &cookie)).await;
+        let answer =
+            crate::door::answer(Anonymous(&door).ask("GET", "/auth/oidc/login").header("cookie", &cookie)).await;
         assert_eq!(answer.cookie("loki_signin").as_ref(), Some(&cookie));
         begun.push(answer.header("location").parse().unwrap());
     }
@@ -115,7 +118,15 @@ async fn a_sign_in_ends_the_session_that_the_browser_had() {
 #[actix_web::test]
 async fn nobody_is_led_off_to_another_place() {
     let door = Door::open(&OFF).await;
-    for evil in ["//evil.example", "/%5Cevil.example", "https://evil.example", "javascript:alert(1)", "/%09/evil.example", "%2F%2Fevil.example", "/..//evil.example"] {
+    for evil in [
+        "//evil.example",
+        "/%5Cevil.example",
+        "https://evil.example",
+        "javascript:alert(1)",
+        "/%09/evil.example",
+        "%2F%2Fevil.example",
+        "/..//evil.example",
+    ] {
         Anonymous(&door).get(&format!("/auth/oidc/login?return_to={evil}")).await.problem(422);
     }
     let (url, cookie) = door.begin("?return_to=/audit%3Fevent%3Dauth.fail").await;

@@ -59,9 +59,17 @@ async fn documents_that_are_not_right_begin_no_sign_in_until_they_are() {
         begun.problem(503);
         assert_eq!(fresh.provider.calls("/authorize"), 0, "{what}");
         assert!(fresh.provider.calls("one MiB") < 16, "{what}");
-        assert_eq!(fresh.provider.calls("/jwks-elsewhere") + fresh.provider.calls("/.well-known/openid-configuration-elsewhere"), 0);
+        assert_eq!(
+            fresh.provider.calls("/jwks-elsewhere")
+                + fresh.provider.calls("/.well-known/openid-configuration-elsewhere"),
+            0
+        );
         Anonymous(&fresh).get("/auth/oidc/login").await.problem(503);
-        assert_eq!(fresh.provider.calls("/.well-known/openid-configuration"), 1, "{what}: asked again within the cool-down");
+        assert_eq!(
+            fresh.provider.calls("/.well-known/openid-configuration"),
+            1,
+            "{what}: asked again within the cool-down"
+        );
         fresh.clock.advance(COOL_DOWN);
         fresh.provider.behave();
         assert_eq!(fresh.sign_in(&[]).await.status, 303, "{what}");
@@ -79,7 +87,8 @@ async fn odd_but_right_documents_are_taken() {
         ("key_ops verify", |s| s.keys = key(|k| k["key_ops"] = json!(["verify"]))),
         ("an alg that is named", |s| s.keys = key(|k| k["alg"] = json!("RS256"))),
         ("a dozen of algorithms and other keys", |s| {
-            s.discovery["id_token_signing_alg_values_supported"] = json!(["HS256", "ES512", "RS256", "none", "XX1", "EdDSA"]);
+            s.discovery["id_token_signing_alg_values_supported"] =
+                json!(["HS256", "ES512", "RS256", "none", "XX1", "EdDSA"]);
             s.keys = json!({"keys": [{"kty": "oct", "k": "AA"}, {"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}, {"kty": "X"}, main_jwk()]});
         }),
         ("no RFC 9207", |s| {

@@ -39,7 +39,9 @@ async fn refused_credentials_are_counted_by_address_and_recorded_once() {
 
 #[actix_web::test]
 async fn every_kind_of_bad_credential_counts() {
-    for (name, value) in [("authorization", "Basic eDp5"), ("authorization", "Bearer"), ("cookie", "loki_session=forged")] {
+    for (name, value) in
+        [("authorization", "Basic eDp5"), ("authorization", "Bearer"), ("cookie", "loki_session=forged")]
+    {
         let door = Door::open(&[("LOKI_LIMITS_BAD_CREDENTIALS", "3/h")]).await;
         let mut seen = Vec::new();
         for _ in 0..6 {
@@ -48,7 +50,11 @@ async fn every_kind_of_bad_credential_counts() {
         assert_eq!(seen, [401, 401, 401, 429, 429, 429], "{name}: {value}");
         assert_eq!(door.audit("auth.fail").await.len(), 3, "{name}: {value}");
         assert!(!door.audit("auth.fail").await.iter().any(|e| e.details.contains(value)));
-        assert_eq!(door.person("ann", "admins").await.get("/api/me").await.status, 200, "a good session is not held up");
+        assert_eq!(
+            door.person("ann", "admins").await.get("/api/me").await.status,
+            200,
+            "a good session is not held up"
+        );
     }
 }
 
@@ -119,7 +125,8 @@ async fn beginning_and_finishing_sign_ins_is_counted_by_address() {
     assert_eq!(statuses(&nobody, "198.51.100.2", "/auth/oidc/login", 1).await, [303]);
     assert_eq!(statuses(&nobody, "198.51.100.1", "/auth/oidc/callback", 3).await, [400, 400, 429]);
     assert_eq!(statuses(&nobody, "198.51.100.2", "/auth/oidc/callback", 1).await, [400]);
-    let logout = answer(nobody.ask("POST", "/auth/oidc/backchannel-logout").header("x-forwarded-for", "198.51.100.1")).await;
+    let logout =
+        answer(nobody.ask("POST", "/auth/oidc/backchannel-logout").header("x-forwarded-for", "198.51.100.1")).await;
     logout.problem(429);
     let mut names: Vec<String> = told(&door).await.into_iter().map(|(name, _)| name).collect();
     names.sort();

@@ -38,7 +38,8 @@ async fn accepted(door: &Door, what: &str, change: impl FnOnce(&mut Script)) {
 }
 
 async fn unlimited() -> Door {
-    Door::open(&[("LOKI_LIMITS_SIGN_IN", "off"), ("LOKI_LIMITS_CALLBACK", "off"), ("LOKI_OIDC_USERINFO", "always")]).await
+    Door::open(&[("LOKI_LIMITS_SIGN_IN", "off"), ("LOKI_LIMITS_CALLBACK", "off"), ("LOKI_OIDC_USERINFO", "always")])
+        .await
 }
 
 const CLAIMS: [Fault; 35] = [
@@ -94,7 +95,9 @@ const SIGNATURES: [Fault; 18] = [
     ("alg none", |s| (s.header, s.sign) = (json!({"alg": "none"}), Sign::Nothing)),
     ("alg nOnE", |s| (s.header, s.sign) = (json!({"alg": "nOnE"}), Sign::Nothing)),
     ("no signature", |s| s.sign = Sign::Nothing),
-    ("HS256 with the public key", |s| (s.header, s.sign) = (json!({"alg": "HS256", "kid": "main"}), Sign::HmacOfPublic)),
+    ("HS256 with the public key", |s| {
+        (s.header, s.sign) = (json!({"alg": "HS256", "kid": "main"}), Sign::HmacOfPublic)
+    }),
     ("RS256 in name, HMAC in fact", |s| s.sign = Sign::HmacOfPublic),
     ("a key that is not published", |s| s.sign = Sign::Other),
     ("an unknown kid", |s| s.header["kid"] = json!("unknown")),
@@ -146,7 +149,9 @@ const ANSWERS: [Fault; 14] = [
     ("userinfo: HTML", |s| s.userinfo_reply = Some(Reply::Text(200, "text/html", "<html>".into()))),
     ("userinfo: redirect", |s| s.userinfo_reply = Some(Reply::Redirect)),
     ("userinfo: 256 MiB", |s| s.userinfo_reply = Some(Reply::Endless)),
-    ("userinfo: another's, in a signed answer", |s| s.userinfo_reply = Some(Reply::Text(200, "application/jwt", "e30.e30.".into()))),
+    ("userinfo: another's, in a signed answer", |s| {
+        s.userinfo_reply = Some(Reply::Text(200, "application/jwt", "e30.e30.".into()))
+    }),
 ];
 
 #[actix_web::test]

@@ -66,7 +66,8 @@ async fn no_credential_bad_ones_and_too_weak_ones_are_told_apart() {
     {"detail":"this needs the scope read, which your credential does not hold","instance":"urn:lokid:request:ID","status":403,"title":"Forbidden","type":"about:blank"}
     "#);
     assert_eq!(door.token("read").await.get("/api/status").await.status, 200);
-    let log: Vec<String> = door.audit("auth.fail").await.into_iter().map(|e| format!("{} {}", e.reason, e.details)).collect();
+    let log: Vec<String> =
+        door.audit("auth.fail").await.into_iter().map(|e| format!("{} {}", e.reason, e.details)).collect();
     assert_eq!(log.len(), 3, "{log:?}");
     assert!(!log.iter().any(|line| line.contains("loki_") || line.contains("secret")), "{log:?}");
 }
@@ -74,8 +75,11 @@ async fn no_credential_bad_ones_and_too_weak_ones_are_told_apart() {
 #[actix_web::test]
 async fn expired_and_revoked_tokens_are_named_with_the_time() {
     let door = Door::open(&[]).await;
-    let (admin, expired, revoked) =
-        (door.token("*").await, door.named_token("e", "read", Some(1)).await, door.named_token("r", "read", Some(3)).await);
+    let (admin, expired, revoked) = (
+        door.token("*").await,
+        door.named_token("e", "read", Some(1)).await,
+        door.named_token("r", "read", Some(3)).await,
+    );
     let revoked_at = door.clock.now();
     assert_eq!(answer(admin.ask("DELETE", &format!("{TOKENS}/r"))).await.status, 200);
     door.clock.advance(Duration::from_hours(24));
@@ -83,7 +87,10 @@ async fn expired_and_revoked_tokens_are_named_with_the_time() {
     let refused = expired.get("/api/me").await;
     assert_eq!(refused.problem(401), format!("the token {} expired at {expired_at}", expired.id));
     let challenge = refused.header("www-authenticate");
-    let expected = format!(r#"Bearer realm="loki", error="invalid_token", error_description="the token {} expired at {expired_at}""#, expired.id);
+    let expected = format!(
+        r#"Bearer realm="loki", error="invalid_token", error_description="the token {} expired at {expired_at}""#,
+        expired.id
+    );
     assert_eq!(challenge, expected);
     let refused = revoked.get("/api/me").await;
     assert_eq!(refused.problem(401), format!("the token {} was revoked at {revoked_at}", revoked.id));
@@ -148,7 +155,8 @@ async fn scope_is_checked_before_the_body() {
     let weak = door.token("read").await;
     let refused = answer(weak.ask("POST", TOKENS).header("content-type", "text/plain").body("nonsense")).await;
     assert!(refused.problem(403).contains("the scope *"));
-    let refused = answer(door.token("*").await.ask("POST", TOKENS).header("content-type", "text/plain").body("nonsense")).await;
+    let refused =
+        answer(door.token("*").await.ask("POST", TOKENS).header("content-type", "text/plain").body("nonsense")).await;
     refused.problem(415);
 }
 
@@ -174,7 +182,9 @@ async fn a_browser_gets_a_page_and_is_led_to_sign_in() {
     assert_eq!((led.status, led.header("location")), (303, "/login?return_to=%2Faudit%3Fevent%3Dauth.fail"));
     let lost = browse("/<script>alert(1)</script>").await;
     assert_eq!((lost.status, lost.header("content-type")), (404, "text/html; charset=utf-8"));
-    assert!(lost.header("content-security-policy").starts_with("default-src 'none'; style-src 'self'; script-src 'self'"));
+    assert!(
+        lost.header("content-security-policy").starts_with("default-src 'none'; style-src 'self'; script-src 'self'")
+    );
     assert!(!lost.text.contains("<script>alert") && lost.text.contains(lost.header("x-request-id")));
     let weak = door.person("vic", "nobody").await;
     let denied = answer(weak.ask("GET", "/people").header("accept", "text/html")).await;
@@ -187,7 +197,16 @@ async fn a_browser_gets_a_page_and_is_led_to_sign_in() {
 #[actix_web::test]
 async fn every_answer_carries_the_protecting_headers() {
     let door = Door::open(&[]).await;
-    for path in ["/login", "/api/me", "/nothing", "/static/app.css", "/openapi.json", "/healthz", "/api/%ff", "/auth/oidc/callback"] {
+    for path in [
+        "/login",
+        "/api/me",
+        "/nothing",
+        "/static/app.css",
+        "/openapi.json",
+        "/healthz",
+        "/api/%ff",
+        "/auth/oidc/callback",
+    ] {
         let answer = Anonymous(&door).get(path).await;
         assert!(answer.status < 500, "{path}");
         for (name, value) in [
@@ -200,7 +219,9 @@ async fn every_answer_carries_the_protecting_headers() {
         }
         let policy = answer.header("content-security-policy");
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
-        assert!(answer.header("cache-control").contains("no-store") || answer.header("cache-control").contains("max-age"));
+        assert!(
+            answer.header("cache-control").contains("no-store") || answer.header("cache-control").contains("max-age")
+        );
         assert_eq!(answer.header("x-request-id").len(), 16, "{path}");
     }
 }

@@ -158,7 +158,8 @@ each_engine! {
         let session = enter(&home.store, sign_in("ann", None, 0)).await;
         let stores = [home.store.clone(), home.another_process().await];
         let id = session.id.clone();
-        let lease = move |seconds| Lease { id: id.clone(), now: at(seconds), until: at(seconds + 30) };
+        let claims_at = at(0);
+        let lease = move |seconds| Lease { id: id.clone(), now: at(seconds), until: at(seconds + 30), claims_at };
         let take = lease.clone();
         let work = move |thread: usize| {
             let (store, lease) = (stores[thread % 2].clone(), take.clone());
@@ -167,6 +168,8 @@ each_engine! {
         let answers: Vec<_> = on_threads(4, work).await.into_iter().flatten().map(Result::unwrap).collect();
         assert_eq!((answers.len(), answers.iter().filter(|got| **got).count()), (20, 1));
         assert!(!home.store.act(lease(39)).await.unwrap());
+        let of_older_claims = Lease { claims_at: at(-1), ..lease(40) };
+        assert!(!home.store.act(of_older_claims).await.unwrap(), "the claims were read again meanwhile");
         assert!(home.store.act(lease(40)).await.unwrap(), "the first one's time is over");
         home.store.act(end(Which::One(session.id), 50)).await.unwrap();
         assert!(!home.store.act(lease(90)).await.unwrap(), "the session is over");
