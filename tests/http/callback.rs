@@ -85,20 +85,26 @@ async fn one_of_twenty_that_come_back_at_once_is_signed_in() {
 #[actix_web::test]
 async fn twenty_tabs_may_sign_in_at_once() {
     let door = Door::open(&OFF).await;
-    let (first, cookie) = door.begin("").await;
-    let mut begun = vec![first];
-    for _ in 0..19 {
-        let answer =
-            crate::door::answer(Anonymous(&door).ask("GET", "/auth/oidc/login").header("cookie", &cookie)).await;
-        assert_eq!(answer.cookie("loki_signin").as_ref(), Some(&cookie));
-        begun.push(answer.header("location").parse().unwrap());
-    }
-    for url in begun.iter().rev() {
+    let begun = futures_util::future::join_all((0..20).map(|_| door.begin(""))).await;
+    let cookies: Vec<&str> = begun.iter().map(|(_, cookie)| cookie.as_str()).collect();
+    let all = cookies.join("; ");
+    for (url, _) in begun.iter().rev() {
         door.provider.behave();
         let query = door.consent(url);
-        assert_eq!(door.come_back(&query, &cookie, &[]).await.status, 303);
+        assert_eq!(door.come_back(&query, &all, &[]).await.status, 303);
     }
     assert_eq!(door.live_sessions().await, 20);
+}
+
+#[actix_web::test]
+async fn a_browser_does_not_fill_up_with_unfinished_sign_ins() {
+    let door = Door::open(&OFF).await;
+    let begun = futures_util::future::join_all((0..35).map(|_| door.begin(""))).await;
+    let cookies: Vec<&str> = begun.iter().map(|(_, cookie)| cookie.as_str()).collect();
+    let request = Anonymous(&door).ask("GET", "/auth/oidc/login").header("cookie", cookies.join("; "));
+    let answer = crate::door::answer(request).await;
+    let lines = answer.headers.get_all("set-cookie").iter().filter_map(|v| v.to_str().ok());
+    assert_eq!(lines.filter(|line| line.contains("Max-Age=0")).count(), 5);
 }
 
 #[actix_web::test]

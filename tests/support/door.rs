@@ -53,7 +53,8 @@ impl Answer {
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
         let lines = self.headers.get_all("set-cookie").iter().filter_map(|v| v.to_str().ok());
         let mut pairs = lines.filter_map(|line| line.split(';').next());
-        pairs.find(|pair| pair.split('=').next() == Some(name)).map(str::to_owned)
+        let is_it = |found: &str| found == name || (name.ends_with('_') && found.starts_with(name));
+        pairs.find(|pair| pair.split('=').next().is_some_and(is_it)).map(str::to_owned)
     }
 
     /// The detail of a problem, after a look at its form.
@@ -247,7 +248,7 @@ impl Door {
         let begun = Anonymous(self).get(&format!("/auth/oidc/login{query}")).await;
         assert_eq!(begun.status, 303, "{}", begun.text);
         let url = Url::parse(begun.header("location")).unwrap();
-        (url, begun.cookie("loki_signin").expect("a cookie for the sign-in"))
+        (url, begun.cookie("loki_signin_").expect("a cookie for the sign-in"))
     }
 
     /// A whole sign-in with what the provider's script says; `headers` go with the callback.
