@@ -23,7 +23,9 @@ use crate::{
 const FRESH: Duration = Duration::from_hours(6);
 /// After a fetch, the next one waits at least this long, whatever tokens arrive.
 const COOL_DOWN: Duration = Duration::from_secs(10);
-/// A person who wants to sign in is worth a fetch, but not more than one in this while.
+/// How long a sign of life may take.
+const PROBE_WITHIN: Duration = Duration::from_secs(3);
+/// A person who wants to sign in is worth a question, but not more than one in this while.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// What a provider publishes about itself (OpenID Connect Discovery §3).
@@ -48,6 +50,8 @@ pub struct Provider {
     metadata: ArcSwapOption<Metadata>,
     /// When a fetch was last tried; holding it makes fetches one at a time.
     fetching: Mutex<Option<(Moment, Option<OidcError>)>>,
+    /// When a sign of life was last asked for, and what came.
+    probed: Mutex<Option<(Moment, Result<(), OidcError>)>>,
 }
 
 /// All configured providers.
@@ -119,6 +123,7 @@ impl Provider {
             redirect_uri,
             metadata: ArcSwapOption::empty(),
             fetching: Mutex::new(None),
+            probed: Mutex::new(None),
         })
     }
 
@@ -155,7 +160,7 @@ impl Provider {
             Some(m) if self.clock.now().since(m.read_at) < FRESH => return Ok(Arc::clone(m)),
             _ => {}
         }
-        match self.fetch(COOL_DOWN).await {
+        match self.fetch().await {
             Ok(fetched) => Ok(fetched),
             Err(e) => known.ok_or(e),
         }
@@ -164,25 +169,49 @@ impl Provider {
     /// Metadata newer than `seen`, because a token did not fit its keys; the same when it is too early
     /// to ask again.
     pub(super) async fn newer_than(&self, seen: &Metadata) -> Option<Arc<Metadata>> {
-        let fetched = self.fetch(COOL_DOWN).await.ok()?;
+        let fetched = self.fetch().await.ok()?;
         (fetched.read_at > seen.read_at).then_some(fetched)
     }
 
-    /// Asks the provider for a sign of life, at most twice a second, so that a person is not sent to
-    /// one that is not there.
+    /// Asks the provider for a sign of life, at most twice a second, so that a person is not sent to one
+    /// that is not there. Keys and metadata stay as they are.
     ///
     /// # Errors
     /// What went wrong when it was last asked.
     pub async fn probe(&self) -> Result<(), OidcError> {
-        self.fetch(PROBE_EVERY).await.map(drop)
+        if self.metadata.load().is_none() {
+            return self.metadata().await.map(drop);
+        }
+        let mut last = self.probed.lock().await;
+        let now = self.clock.now();
+        if let Some((at, result)) = &*last
+            && now.since(*at) < PROBE_EVERY
+        {
+            return result.clone();
+        }
+        let silent = || OidcError::Unreachable("it does not answer".into());
+        // Noted before the answer is there: who asks may give up while it is under way.
+        *last = Some((now, Err(silent())));
+        let asked = tokio::time::timeout(PROBE_WITHIN, self.http.json(&self.discovery_address())).await;
+        let result = match asked {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(OidcError::Unreachable(format!("discovery: {e}"))),
+            Err(_) => Err(silent()),
+        };
+        *last = Some((now, result.clone()));
+        result
+    }
+
+    fn discovery_address(&self) -> String {
+        format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'))
     }
 
     /// One fetch at a time, and not more than one per cool-down: who comes later gets the same answer.
-    async fn fetch(&self, cool_down: Duration) -> Result<Arc<Metadata>, OidcError> {
+    async fn fetch(&self) -> Result<Arc<Metadata>, OidcError> {
         let mut last = self.fetching.lock().await;
         let now = self.clock.now();
         if let Some((at, failure)) = &*last
-            && now.since(*at) < cool_down
+            && now.since(*at) < COOL_DOWN
         {
             return match (failure, self.metadata.load_full()) {
                 (None, Some(metadata)) => Ok(metadata),
@@ -208,8 +237,7 @@ impl Provider {
             move |e: super::http::HttpError| OidcError::Unreachable(format!("{what}: {e}"))
         };
         let issuer = &self.settings.issuer;
-        let address = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let document = self.http.json(&address).await.map_err(unreachable("discovery"))?;
+        let document = self.http.json(&self.discovery_address()).await.map_err(unreachable("discovery"))?;
         // Compared exactly: https://a/ and https://a are two issuers (Discovery §4.3).
         let named = document.get("issuer").and_then(Value::as_str).unwrap_or_default();
         if named != issuer {
