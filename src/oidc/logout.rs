@@ -10,6 +10,9 @@ use crate::domain::{claim::Claims, time::Moment};
 /// The event that makes a JWT a logout token (Back-Channel Logout 1.0 §2.4).
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
+/// How old a logout token may be, in seconds, whatever it says of its end.
+const LONGEST_LIFE: i64 = 86_400;
+
 /// What a checked logout token asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogoutToken {
@@ -83,7 +86,9 @@ impl Provider {
         let (Some(iat), Some(exp)) = (seconds("iat"), seconds("exp")) else {
             return refuse("iat and exp are needed");
         };
-        if exp + SKEW <= now || iat > now + SKEW || seconds("nbf").is_some_and(|nbf| nbf > now + SKEW) {
+        // A jti is remembered for a day, so a token that is older could be used again.
+        let too_old = iat < now - LONGEST_LIFE;
+        if too_old || exp.saturating_add(SKEW) <= now || iat > now + SKEW || seconds("nbf").is_some_and(|nbf| nbf > now + SKEW) {
             return refuse("the token is not valid at this moment");
         }
         let is_logout = claims.get("events").and_then(|e| e.get(EVENT)).is_some_and(Value::is_object);
@@ -100,7 +105,7 @@ impl Provider {
             return refuse("sub or sid is needed");
         }
         let jti = text("jti")?.ok_or_else(|| OidcError::check("jti is needed"))?;
-        let expires_at = Moment::from_seconds(exp.min(now + 86_400) + SKEW);
+        let expires_at = Moment::from_seconds(exp.min(now + LONGEST_LIFE) + 2 * SKEW);
         Ok(LogoutToken { subject, sid, jti: format!("{} {jti}", self.settings.id), expires_at })
     }
 }
