@@ -42,9 +42,11 @@ pub(super) fn check(web: &Web, req: &HttpRequest, session: &Session) -> Result<(
     }
     same_origin(web, req)?;
     let text = |value: &actix_web::http::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    // The API reads no form, so there a form's media type must not stand in for the token.
+    let is_api = req.match_pattern().is_none_or(|p| p.starts_with("/api/"));
     let is_form =
         req.headers().get(CONTENT_TYPE).map(text).unwrap_or_default().starts_with("application/x-www-form-urlencoded");
-    if is_form {
+    if is_form && !is_api {
         return Ok(());
     }
     let given = req.headers().get("x-csrf-token").map(text).unwrap_or_default();
