@@ -78,7 +78,13 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
             by_token(web, req, token, &client).await?
         }
         None if cookie => by_cookie(web, req).await?,
-        None if !web.app.settings.auth.enabled => open_door(),
+        None if !web.app.settings.auth.enabled => {
+            // Nobody is asked for anything, so this is all that keeps another site's page from acting.
+            if !req.method().is_safe() {
+                csrf::same_origin(web, req)?;
+            }
+            open_door()
+        }
         None => return Err(Problem::unauthenticated()),
     };
     web.limits.api.check(web.limits.key_of(key(&identity))).map_err(|e| too_fast(web, req, &identity.actor, e))?;
