@@ -8,6 +8,7 @@ mod provider;
 
 mod access;
 mod callback;
+mod credentials;
 mod discovery;
 mod lifetimes;
 mod limits;
@@ -15,5 +16,6 @@ mod logout;
 mod oidc;
 mod openapi;
 mod problem;
+mod raw;
 mod refresh;
 mod tokens;
