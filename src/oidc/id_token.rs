@@ -132,7 +132,9 @@ impl Provider {
         if let Some(max_age) = expected.max_age {
             match seconds("auth_time")? {
                 Some(at) if at > now + SKEW => return refuse("auth_time lies ahead; is the clock right?"),
-                Some(at) if at.saturating_add(max_age + SKEW) < now => return refuse("auth_time is older than was asked for"),
+                Some(at) if at.saturating_add(max_age + SKEW) < now => {
+                    return refuse("auth_time is older than was asked for");
+                }
                 Some(_) => {}
                 None => return refuse("auth_time is missing although max_age was asked for"),
             }

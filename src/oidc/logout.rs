@@ -88,7 +88,11 @@ impl Provider {
         };
         // A jti is remembered for a day, so a token that is older could be used again.
         let too_old = iat < now - LONGEST_LIFE;
-        if too_old || exp.saturating_add(SKEW) <= now || iat > now + SKEW || seconds("nbf").is_some_and(|nbf| nbf > now + SKEW) {
+        if too_old
+            || exp.saturating_add(SKEW) <= now
+            || iat > now + SKEW
+            || seconds("nbf").is_some_and(|nbf| nbf > now + SKEW)
+        {
             return refuse("the token is not valid at this moment");
         }
         let is_logout = claims.get("events").and_then(|e| e.get(EVENT)).is_some_and(Value::is_object);
