@@ -118,7 +118,11 @@ async fn a_logout_token_ends_the_sessions_that_it_names_and_works_once() {
     assert_eq!(door.live_sessions().await, 2, "sub and sid are of two sessions");
     assert_eq!(tell(&door, &header(), &named("2", None, Some("sid-of-ann")), Sign::Main).await.status, 200);
     assert_eq!((ann.get("/api/me").await.status, bob.get("/api/me").await.status), (401, 200));
-    assert_eq!(tell(&door, &header(), &named("3", None, Some("sid-of-ann")), Sign::Main).await.status, 200, "gone already");
+    assert_eq!(
+        tell(&door, &header(), &named("3", None, Some("sid-of-ann")), Sign::Main).await.status,
+        200,
+        "gone already"
+    );
 
     let (first, second) = (door.person("bob", "nobody").await, door.person("bob", "nobody").await);
     let all_of_bob = named("4", Some("bob"), None);

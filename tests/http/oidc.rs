@@ -131,8 +131,8 @@ async fn signatures_and_headers_that_are_not_right_sign_nobody_in() {
     }
 }
 
-fn text(status: u16, body: &str) -> Option<Reply> {
-    Some(Reply::Text(status, "application/json", body.to_owned()))
+fn text(status: u16, body: &str) -> Reply {
+    Reply::Text(status, "application/json", body.to_owned())
 }
 
 const ANSWERS: [Fault; 14] = [
@@ -142,7 +142,7 @@ const ANSWERS: [Fault; 14] = [
     ("no access_token", |s| drop(s.token.as_object_mut().unwrap().remove("access_token"))),
     ("token: HTML", |s| s.token_reply = Some(Reply::Text(200, "text/html", "<html>".into()))),
     ("token: 500", |s| s.token_reply = text(500, "{}")),
-    ("token: invalid_grant", |s| s.token_reply = text(400, r#"{"error":"invalid_grant"}"#)),
+    ("token: invalid_grant", |s| s.token_reply = Some(text(400, r#"{"error":"invalid_grant"}"#))),
     ("token: redirect", |s| s.token_reply = Some(Reply::Redirect)),
     ("token: 256 MiB", |s| s.token_reply = Some(Reply::Endless)),
     ("userinfo: 401", |s| s.userinfo_reply = text(401, "{}")),

@@ -78,7 +78,9 @@ async fn a_client_that_asks_may_have_a_length_that_is_refused_early() {
 #[actix_web::test]
 async fn headers_have_a_limit() {
     let door = Door::open(&[]).await;
-    let with = |header: String| format!("GET /openapi.json HTTP/1.1\r\nHost: localhost:PORT\r\nConnection: close\r\n{header}\r\n");
+    let with = |header: String| {
+        format!("GET /openapi.json HTTP/1.1\r\nHost: localhost:PORT\r\nConnection: close\r\n{header}\r\n")
+    };
     assert_eq!(raw(&door, with(format!("X-A: {}\r\n", "a".repeat(12 * 1024))).as_bytes()).await.status, 200);
     for large in [format!("X-A: {}\r\n", "a".repeat(33 * 1024)), format!("X-A: {}\r\n", "a".repeat(1000)).repeat(34)] {
         assert_eq!(raw(&door, with(large).as_bytes()).await.status, 431);

@@ -28,7 +28,7 @@ pub(crate) struct Door {
     pub(crate) clock: Clock,
     pub(crate) provider: Provider,
     pub(crate) port: u16,
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     http: reqwest::Client,
 }
 
@@ -198,7 +198,7 @@ impl Door {
         let (running, _) = server::serve(Arc::clone(&app), listener).unwrap();
         actix_web::rt::spawn(running);
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { app, clock, provider, port, dir, http }
+        Self { app, clock, provider, port, _dir: dir, http }
     }
 
     pub(crate) fn at(&self, path: &str) -> String {
