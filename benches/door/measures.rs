@@ -1,0 +1,124 @@
+//! The measures, each beside what it is compared with.
+
+use crate::{
+    RUNS,
+    bare::Bare,
+    events,
+    load::{self, Run},
+    median, process,
+    server::Site,
+    site, sync,
+    table::{Bar, Row},
+};
+
+/// Tokens in the large set.
+const MANY: usize = 100_000;
+const SECONDS: u32 = 3;
+
+fn rates(runs: &[Run]) -> f64 {
+    median(runs.iter().map(|run| run.rate).collect())
+}
+
+fn show(runs: &[Run]) -> String {
+    let cpu = median(runs.iter().map(|run| run.cpu).collect());
+    format!("{:.0}/s, {cpu:.1} µs of CPU each", rates(runs))
+}
+
+/// The median of the ratios of runs that stood side by side.
+fn ratio(of: &[Run], to: &[Run], by: fn(&Run) -> f64) -> f64 {
+    median(of.iter().zip(to).map(|(a, b)| by(a) / by(b)).collect())
+}
+
+/// Requests that only ask who is calling.
+pub(crate) fn reading() -> Vec<Row> {
+    let (dir, place) = site::new();
+    let (few, many) = (site::tokens(&place, 10), site::tokens(&place, MANY));
+    let server = place.start();
+    let cookie = site::session(&place, &server);
+    let bare = Bare::start(Site::new(dir.path()).port);
+    let (ours, theirs) = ((place.port, server.child.id()), (bare.1, bare.0.id()));
+    // The first round warms up: every token is read once from the database.
+    let mut resident = Vec::new();
+    let mut measured: [Vec<Run>; 4] = Default::default();
+    for round in 0..=RUNS {
+        for (at, (target, headers)) in [(theirs, &few), (ours, &few), (ours, &cookie), (ours, &many)].iter().enumerate()
+        {
+            let run = load::read(dir.path(), *target, SECONDS, headers);
+            if at == 1 && round == 0 {
+                resident.push(process::resident(ours.1));
+            }
+            if round > 0 {
+                measured[at].push(run);
+            }
+        }
+    }
+    let full = process::resident(ours.1);
+    let [bare, few, cookie, many] = &measured;
+    let (rate, cpu): (fn(&Run) -> f64, fn(&Run) -> f64) = (|run| run.rate, |run| 1.0 / run.cpu);
+    let row = |name: &str, of: &[Run], to: &[Run], least: f64| {
+        [
+            Row::new(name, show(of), (ratio(of, to, rate), ""), Bar::AtLeast(least)),
+            Row::new(format!("{name}, by CPU time"), "", (ratio(of, to, cpu), ""), Bar::None),
+        ]
+    };
+    let mut rows = vec![Row::new("bare handler", show(bare), (1.0, ""), Bar::None)];
+    rows.extend(row("`GET /api/me`, token ÷ bare", few, bare, 0.80));
+    rows.extend(row("`GET /api/me`, 100,000 tokens ÷ 10", many, few, 0.90));
+    rows.extend(row("`GET /api/me`, session cookie ÷ bare", cookie, bare, 0.65));
+    rows.push(Row::new("memory under reading load", "10 tokens", (median(resident), " MiB"), Bar::AtMost(40.0)));
+    rows.push(Row::new("memory with 100,000 tokens in use", "", (full, " MiB"), Bar::None));
+    rows
+}
+
+/// What must reach the disk before it is answered.
+pub(crate) fn writing() -> Vec<Row> {
+    let (mut mints, mut mint_ratios, mut resident) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut event_rates, mut event_ratios, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let (dir, place) = site::new();
+        let root = site::root(&place);
+        let server = place.start();
+        let before = sync::rate(dir.path());
+        let run = load::mint(dir.path(), (place.port, server.child.id()), SECONDS, &root);
+        resident.push(process::resident(server.child.id()));
+        drop(server);
+        let between = sync::rate(dir.path());
+        mint_ratios.push(run.rate / f64::midpoint(before, between));
+        mints.push(run);
+        let (dir, _) = site::new();
+        let (rate, slow) = events::run(dir.path());
+        let syncs = f64::midpoint(between, sync::rate(dir.path()));
+        event_rates.push(rate);
+        event_ratios.push(rate / syncs);
+        p99.push(slow * syncs);
+    }
+    let syncs = sync_row(mints.iter().zip(&mint_ratios).map(|(run, ratio)| run.rate / ratio).collect());
+    let events = format!("{:.0}/s", median(event_rates));
+    vec![
+        syncs,
+        Row::new("audited mints over HTTP, 64 clients", show(&mints), (median(mint_ratios), " syncs"), Bar::AtLeast(3.0)),
+        Row::new("memory under minting load", "64 clients", (median(resident), " MiB"), Bar::AtMost(40.0)),
+        Row::new("counted audit events, 64 tasks", events, (median(event_ratios), " syncs"), Bar::AtLeast(8.0)),
+        Row::new("their latency, 99 of 100", "", (median(p99), " syncs"), Bar::AtMost(25.0)),
+    ]
+}
+
+fn sync_row(rates: Vec<f64>) -> Row {
+    Row::new("the disk: `fdatasync` of 4 KiB in place", format!("{:.0}/s", median(rates)), (1.0, " syncs"), Bar::None)
+}
+
+/// What it takes to be there.
+pub(crate) fn standing() -> Vec<Row> {
+    let (_dir, mut place) = site::new();
+    place.before.clear();
+    site::root(&place);
+    // The first start makes what later ones find.
+    process::start(&place);
+    let (ready, idle): (Vec<_>, Vec<_>) = (0..10).map(|_| process::start(&place)).unzip();
+    vec![
+        Row::new("start to ready, existing database", "median of 10", (median(ready), " ms"), Bar::AtMost(60.0)),
+        Row::new("memory, idle", "median of 10", (median(idle), " MiB"), Bar::AtMost(20.0)),
+        Row::new("stripped binary", "", (process::binary(), " MiB"), Bar::AtMost(25.0)),
+    ]
+}
+

@@ -1,0 +1,20 @@
+//! What was answered stays: revocations, kills, full and read-only disks, a locked database. The server is
+//! the binary itself, in a process of its own. `LOKID_ROUNDS=10` runs ten times as many rounds.
+
+#[path = "durability/faults.rs"]
+mod faults;
+#[path = "durability/http.rs"]
+mod http;
+#[path = "durability/killed.rs"]
+mod killed;
+#[path = "durability/revoked.rs"]
+mod revoked;
+#[path = "durability/server.rs"]
+mod server;
+#[path = "durability/sign_in.rs"]
+mod sign_in;
+
+/// So many rounds, times `LOKID_ROUNDS`.
+fn rounds(few: u64) -> u64 {
+    few * std::env::var_os("LOKID_ROUNDS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(1)
+}
