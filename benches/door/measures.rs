@@ -96,7 +96,12 @@ pub(crate) fn writing() -> Vec<Row> {
     let events = format!("{:.0}/s", median(event_rates));
     vec![
         syncs,
-        Row::new("audited mints over HTTP, 64 clients", show(&mints), (median(mint_ratios), " syncs"), Bar::AtLeast(3.0)),
+        Row::new(
+            "audited mints over HTTP, 64 clients",
+            show(&mints),
+            (median(mint_ratios), " syncs"),
+            Bar::AtLeast(3.0),
+        ),
         Row::new("memory under minting load", "64 clients", (median(resident), " MiB"), Bar::AtMost(40.0)),
         Row::new("counted audit events, 64 tasks", events, (median(event_ratios), " syncs"), Bar::AtLeast(8.0)),
         Row::new("their latency, 99 of 100", "", (median(p99), " syncs"), Bar::AtMost(25.0)),
@@ -121,4 +126,3 @@ pub(crate) fn standing() -> Vec<Row> {
         Row::new("stripped binary", "", (process::binary(), " MiB"), Bar::AtMost(25.0)),
     ]
 }
-

@@ -20,7 +20,12 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn new(measure: impl Into<String>, value: impl Into<String>, ratio: (f64, &'static str), bar: Bar) -> Self {
+    pub(crate) fn new(
+        measure: impl Into<String>,
+        value: impl Into<String>,
+        ratio: (f64, &'static str),
+        bar: Bar,
+    ) -> Self {
         Self { measure: measure.into(), value: value.into(), ratio, bar }
     }
 }

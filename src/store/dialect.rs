@@ -1,6 +1,8 @@
 //! Two engines behind one text. `on_db!` runs the same expression on whichever pool there is, `on_conn!`
 //! on the writer's connection; `row!` reads a row by its columns' names on both.
 
+use std::sync::OnceLock;
+
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
 
 /// The engines that lokid runs on.
@@ -102,10 +104,29 @@ impl Conn {
     }
 }
 
+/// Rows in one statement at most.
+const MOST_ROWS: usize = 64;
+
+/// Texts that differ only in how many rows they are for; each is built once.
+pub(super) struct Texts {
+    built: [OnceLock<String>; MOST_ROWS],
+    build: fn(usize) -> String,
+}
+
+impl Texts {
+    pub(super) const fn new(build: fn(usize) -> String) -> Self {
+        Self { built: [const { OnceLock::new() }; MOST_ROWS], build }
+    }
+
+    /// The text for so many rows, which [`pieces`] has cut.
+    pub(super) fn rows(&'static self, rows: usize) -> AssertSqlSafe<&'static str> {
+        AssertSqlSafe(self.built[rows - 1].get_or_init(|| (self.build)(rows)))
+    }
+}
+
 /// `INSERT … VALUES ($1, $2), ($3, $4), …` for `rows` rows. The same text serves both engines.
-pub(super) fn insert_many(table: &str, columns: &[&str], rows: usize) -> AssertSqlSafe<String> {
-    let head = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
-    AssertSqlSafe(head + &tuples(columns.len(), rows))
+pub(super) fn insert_many(table: &str, columns: &[&str], rows: usize) -> String {
+    format!("INSERT INTO {table} ({}) VALUES {}", columns.join(", "), tuples(columns.len(), rows))
 }
 
 /// `($1, $2), ($3, $4), …`
@@ -117,15 +138,13 @@ pub(super) fn tuples(width: usize, rows: usize) -> String {
     (0..rows).map(tuple).collect::<Vec<_>>().join(", ")
 }
 
-/// Cuts a list into pieces whose lengths are powers of two, so that few texts need preparing.
-pub(super) fn pieces<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let length = (!rest.is_empty()).then(|| (1 << rest.len().ilog2()).min(64))?;
-        let (piece, tail) = rest.split_at(length);
-        rest = tail;
-        Some(piece)
-    })
+/// Cuts a list into as many rows as one statement takes.
+pub(super) fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    rows.chunks(MOST_ROWS)
 }
+
+/// Prepared statements that a connection keeps: every fixed one, and [`Texts`] of every length.
+pub(super) const PREPARED: usize = 4 * MOST_ROWS;
 
 /// A statement that one engine does not accept.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Act, Batch, Store, StoreError,
-    dialect::{Conn, insert_many, pieces},
+    dialect::{Conn, Texts, insert_many, pieces},
     statements::statements,
 };
 use crate::domain::{
@@ -102,9 +102,11 @@ pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {
     Ok(row.map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) }))
 }
 
+static INSERT: Texts = Texts::new(|rows| insert_many("audit", COLUMNS, rows));
+
 pub(super) async fn insert(conn: &mut Conn, entries: &[Entry]) -> Result<(), StoreError> {
     for piece in pieces(entries) {
-        let sql = insert_many("audit", COLUMNS, piece.len());
+        let sql = INSERT.rows(piece.len());
         on_conn!(conn, conn => {
             let mut query = sqlx::query(sql);
             for e in piece {

@@ -11,7 +11,7 @@ use sqlx::{
 
 use super::{
     OpenError, Rights, Store,
-    dialect::{Conn, Db, Engine},
+    dialect::{Conn, Db, Engine, PREPARED},
     sqlite, statements, writer,
 };
 
@@ -127,7 +127,10 @@ impl Store {
             move |source| OpenError::Connect { name, source }
         };
         let options: PgConnectOptions = url.parse().map_err(connect_error("(database.url)"))?;
-        let options = options.disable_statement_logging().options([("statement_timeout", "30s")]);
+        let options = options
+            .statement_cache_capacity(PREPARED)
+            .disable_statement_logging()
+            .options([("statement_timeout", "30s")]);
         let name = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or(""));
         let mut conn = PgConnection::connect_with(&options).await.map_err(connect_error(&name))?;
         migrator(Engine::Postgres).run(&mut conn).await?;

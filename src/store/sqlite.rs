@@ -14,7 +14,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::OpenError;
+use super::{OpenError, dialect::PREPARED};
 
 /// A file larger than this is not read whole at start; `lokid doctor` and `audit verify` do.
 const CHECKED_WHOLE: u64 = 8 << 20;
@@ -28,6 +28,10 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(true)
+        .statement_cache_capacity(PREPARED)
+        // Keys are random, so a commit touches pages all over; fewer checkpoints write each of them less often.
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("cache_size", "-8192")
         .disable_statement_logging()
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Act, Batch, Store, StoreError,
-    dialect::{Conn, insert_many, pieces, tuples},
+    dialect::{Conn, Texts, insert_many, pieces, tuples},
     statements::statements,
 };
 use crate::domain::{
@@ -172,10 +172,12 @@ pub(super) struct NewToken {
     pub(super) digest: TokenDigest,
 }
 
+static INSERT: Texts = Texts::new(|rows| insert_many("tokens", COLUMNS, rows));
+
 /// Writes new tokens with few statements.
 pub(super) async fn insert(conn: &mut Conn, new: &[NewToken]) -> Result<(), StoreError> {
     for piece in pieces(new) {
-        let sql = insert_many("tokens", COLUMNS, piece.len());
+        let sql = INSERT.rows(piece.len());
         on_conn!(conn, conn => {
             let mut query = sqlx::query(sql);
             for NewToken { token, digest } in piece {
@@ -200,6 +202,15 @@ pub(super) async fn insert(conn: &mut Conn, new: &[NewToken]) -> Result<(), Stor
     Ok(())
 }
 
+static NAMES_TAKEN: Texts = Texts::new(|rows| {
+    format!(
+        "SELECT DISTINCT owner, name FROM tokens WHERE (owner, name) IN (VALUES {}) AND revoked_at IS NULL \
+         AND replaced_by IS NULL AND (expires_at IS NULL OR expires_at > ${})",
+        tuples(2, rows),
+        rows * 2 + 1
+    )
+});
+
 /// Which of these (owner, name) pairs a usable token has.
 pub(super) async fn names_taken(
     conn: &mut Conn,
@@ -208,12 +219,7 @@ pub(super) async fn names_taken(
 ) -> Result<Vec<(String, String)>, StoreError> {
     let mut taken = Vec::new();
     for piece in pieces(names) {
-        let last = piece.len() * 2 + 1;
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT DISTINCT owner, name FROM tokens WHERE (owner, name) IN (VALUES {}) AND revoked_at IS NULL \
-             AND replaced_by IS NULL AND (expires_at IS NULL OR expires_at > ${last})",
-            tuples(2, piece.len())
-        ));
+        let sql = NAMES_TAKEN.rows(piece.len());
         on_conn!(conn, conn => {
             let mut query = sqlx::query_as::<_, (String, String)>(sql);
             for (owner, name) in piece {

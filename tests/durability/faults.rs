@@ -88,7 +88,8 @@ impl Door {
         assert!(until(Duration::from_secs(20), || self.mint().is_some()), "it does not heal");
         let list = self.server.http().call(&self.root, "GET", &format!("{TOKENS}?include_revoked=true&limit=1000"), "");
         let list = list.unwrap().json();
-        let names: BTreeSet<_> = list.as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap().to_owned()).collect();
+        let names: BTreeSet<_> =
+            list.as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap().to_owned()).collect();
         assert!(self.kept.is_subset(&names), "lost: {:?}", self.kept.difference(&names));
         assert!(self.refused.is_disjoint(&names), "made although refused: {:?}", self.refused.intersection(&names));
         let verdict = self.server.http().call(&self.root, "GET", "/api/audit/verify", "").unwrap();

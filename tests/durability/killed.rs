@@ -155,7 +155,9 @@ fn every_act_has_its_event(database: &Path) {
         for (rows, event) in PAIRS {
             let events = format!("SELECT resource_id FROM audit WHERE event = '{event}'");
             for (these, those) in [(rows, events.as_str()), (events.as_str(), rows)] {
-                let sql = format!("SELECT COUNT(*), COUNT(*) FILTER (WHERE id NOT IN ({those})) FROM (SELECT * FROM ({these}))");
+                let sql = format!(
+                    "SELECT COUNT(*), COUNT(*) FILTER (WHERE id NOT IN ({those})) FROM (SELECT * FROM ({these}))"
+                );
                 let sql = sql.replace("SELECT resource_id FROM audit", "SELECT resource_id AS id FROM audit");
                 let query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
                 let (all, alone): (i64, i64) = query.fetch_one(&mut conn).await.unwrap();
