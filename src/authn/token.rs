@@ -1,6 +1,7 @@
 //! `Authorization: Bearer loki_…`
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -48,18 +49,13 @@ impl Authn {
     ///
     /// # Errors
     /// [`CredentialRefused`] says why nobody does.
-    pub async fn by_token(&self, presented: &str, from: &str) -> Result<Arc<Identity>, CredentialRefused> {
+    pub async fn by_token(&self, presented: &str, from: IpAddr) -> Result<Arc<Identity>, CredentialRefused> {
         let digest = TokenDigest::of_presented(presented)?;
         let now = self.clock.now();
         // The epoch is read before the token is: what changes meanwhile makes the entry stale at once.
         let epoch = self.store.rights().epoch();
-        if let Some(epoch) = epoch
-            && let Some((seen, known)) = self.tokens.known.get(&digest)
-            && seen == epoch
-            && known.expires_at.is_none_or(|at| now < at)
-        {
-            self.note(&known, now, from);
-            return Ok(Arc::clone(&known.identity));
+        if let Some(identity) = self.cached(&digest, epoch, now, from) {
+            return Ok(identity);
         }
         let token = self.store.token_by_digest(&digest).await?.ok_or(CredentialRefused::UnknownToken)?;
         match token.state(now) {
@@ -83,13 +79,29 @@ impl Authn {
         Ok(Arc::clone(&known.identity))
     }
 
-    fn note(&self, known: &Known, now: Moment, from: &str) {
+    /// Who holds the presented token, if that can be said without asking the database. `None` says nothing:
+    /// [`Self::by_token`] knows.
+    pub fn by_known_token(&self, presented: &str, from: IpAddr) -> Option<Arc<Identity>> {
+        let digest = TokenDigest::of_presented(presented).ok()?;
+        self.cached(&digest, self.store.rights().epoch(), self.clock.now(), from)
+    }
+
+    fn cached(&self, digest: &TokenDigest, epoch: Option<u64>, now: Moment, from: IpAddr) -> Option<Arc<Identity>> {
+        let (seen, known) = self.tokens.known.get(digest)?;
+        if Some(seen) != epoch || known.expires_at.is_some_and(|at| at <= now) {
+            return None;
+        }
+        self.note(&known, now, from);
+        Some(Arc::clone(&known.identity))
+    }
+
+    fn note(&self, known: &Known, now: Moment, from: IpAddr) {
         let noted = known.noted_at.load(Ordering::Relaxed);
         if now.since(Moment::from_millis(noted)) >= NOTED_EVERY
             && known.noted_at.compare_exchange(noted, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
             && let crate::domain::identity::Credential::Token(id) = &known.identity.credential
         {
-            self.uses.add(Use::Token { id: id.clone(), at: now, from: from.to_owned() });
+            self.uses.add(Use::Token { id: id.clone(), at: now, from: from.to_string() });
         }
     }
 }

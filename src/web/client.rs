@@ -11,12 +11,36 @@ use actix_web::{
 use crate::{config::server::Network, domain::event::Origin};
 
 /// What is known of a request before anybody is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     /// The request's id, also in the answer's `X-Request-Id`.
-    pub(super) request_id: String,
+    pub(super) request_id: RequestId,
     /// The true client's address.
     pub(super) ip: IpAddr,
+}
+
+/// Sixteen hexadecimal digits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// The digits of a number.
+    pub(super) fn of(number: u64) -> Self {
+        let mut digits = [0; 16];
+        for (digit, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            digit[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            digit[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        Self(digits)
+    }
+}
+
+impl std::ops::Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl Client {
@@ -24,8 +48,8 @@ impl Client {
     pub(super) fn of(req: &HttpRequest) -> Self {
         req.extensions()
             .get::<Self>()
-            .cloned()
-            .unwrap_or_else(|| Self { request_id: String::new(), ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED) })
+            .copied()
+            .unwrap_or_else(|| Self { request_id: RequestId::of(0), ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED) })
     }
 }
 
@@ -33,7 +57,7 @@ impl Client {
 pub(super) fn origin(req: &HttpRequest) -> Origin {
     let client = Client::of(req);
     Origin {
-        request_id: Some(client.request_id),
+        request_id: Some(client.request_id.to_string()),
         ip: Some(client.ip.to_string()),
         user_agent: user_agent(req.headers()),
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, http::header::AUTHORIZATION, web::Data};
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 
 use super::{
     Web,
@@ -24,18 +24,35 @@ use crate::{
 
 impl<R: Right> FromRequest for Caller<R> {
     type Error = Problem;
-    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+    type Future = Either<Ready<Result<Self, Problem>>, LocalBoxFuture<'static, Result<Self, Problem>>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let web = shared(req);
+        if let Some(identity) = known_token(&web, req) {
+            return Either::Left(ready(permit(&web, req, identity)));
+        }
         let req = req.clone();
-        Box::pin(async move { permit(&req).await })
+        Either::Right(Box::pin(async move {
+            let identity = identify(&web, &req).await?;
+            permit(&web, &req, identity)
+        }))
     }
 }
 
+/// The holder of the one credential, if that is a token whose holder is known without asking the database.
+fn known_token(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
+    let mut headers = req.headers().get_all(AUTHORIZATION);
+    let (Some(value), None) = (headers.next(), headers.next()) else { return None };
+    let ip = Client::of(req).ip;
+    if web.has_session_cookie(req) {
+        return None;
+    }
+    web.app.authn.by_known_token(bearer(value.as_bytes())?, ip)
+}
+
 /// The permit for `R`, or the refusal, recorded.
-async fn permit<R: Right>(req: &HttpRequest) -> Result<Caller<R>, Problem> {
-    let web = shared(req);
-    let identity = identify(&web, req).await?;
+fn permit<R: Right>(web: &Web, req: &HttpRequest, identity: Arc<Identity>) -> Result<Caller<R>, Problem> {
+    web.limits.api.check(web.limits.key_of(key(&identity))).map_err(|e| too_fast(web, req, &identity.actor, e))?;
     let actor = Arc::clone(&identity);
     identity.acting_as::<R>().map_err(|refusal| {
         let event = NewEvent::new(web.app.now(), EventName::PermissionDenied, actor.actor.clone());
@@ -69,26 +86,24 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
         let problem = Problem::bad_request("send one credential: either Authorization, once, or the session cookie");
         return Err(refused(web, req, "two_credentials", problem));
     }
-    let identity = match header {
+    match header {
         Some(value) => {
             let token = bearer(value.as_bytes()).ok_or_else(|| {
                 let problem = Problem::invalid_token("Authorization must be: Bearer and a token");
                 refused(web, req, "unsupported_scheme", problem)
             })?;
-            by_token(web, req, token, &client).await?
+            by_token(web, req, token, &client).await
         }
-        None if cookie => by_cookie(web, req).await?,
+        None if cookie => by_cookie(web, req).await,
         None if !web.app.settings.auth.enabled => {
             // Nobody is asked for anything, so this is all that keeps another site's page from acting.
             if !req.method().is_safe() {
                 csrf::same_origin(web, req)?;
             }
-            open_door()
+            Ok(open_door())
         }
-        None => return Err(Problem::unauthenticated()),
-    };
-    web.limits.api.check(web.limits.key_of(key(&identity))).map_err(|e| too_fast(web, req, &identity.actor, e))?;
-    Ok(identity)
+        None => Err(Problem::unauthenticated()),
+    }
 }
 
 /// What a caller's requests are counted by.
@@ -107,8 +122,7 @@ fn bearer(value: &[u8]) -> Option<&str> {
 }
 
 async fn by_token(web: &Web, req: &HttpRequest, token: &str, client: &Client) -> Result<Arc<Identity>, Problem> {
-    let from = client.ip.to_string();
-    match web.app.authn.by_token(token, &from).await {
+    match web.app.authn.by_token(token, client.ip).await {
         Ok(identity) => Ok(identity),
         Err(e) => Err(credential_refused(web, req, e)),
     }

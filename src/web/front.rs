@@ -19,7 +19,12 @@ use actix_web::{
 };
 use futures_util::FutureExt as _;
 
-use super::{Web, client, client::Client, extract, pages, problem::Problem};
+use super::{
+    Web, client,
+    client::{Client, RequestId},
+    extract, pages,
+    problem::Problem,
+};
 use crate::domain::event::Actor;
 
 /// For everything that is not a page: nothing may be loaded, framed or run.
@@ -50,7 +55,7 @@ pub(super) async fn front<B: MessageBody + 'static>(
         request_id: new_id(web.app.started_at.millis()),
         ip: client::true_ip(req.head(), &web.app.settings.server.trusted_proxies),
     };
-    req.extensions_mut().insert(client.clone());
+    req.extensions_mut().insert(client);
     if let Err(problem) = admit(&web, &req, &client) {
         let (req, _) = req.into_parts();
         let answer = render(&web, &req, &client, &problem);
@@ -71,7 +76,7 @@ pub(super) async fn front<B: MessageBody + 'static>(
         }
         Ok(Err(e)) => of_actix(&e),
         Err(_) => {
-            tracing::error!(request_id = client.request_id, "a handler panicked");
+            tracing::error!(request_id = &*client.request_id, "a handler panicked");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, BROKEN)
         }
     };
@@ -83,13 +88,13 @@ pub(super) async fn front<B: MessageBody + 'static>(
 const BROKEN: &str = "something went wrong here; the log has the request's id";
 
 /// Sixteen hexadecimal digits: unique within a node, and telling nothing.
-fn new_id(seed: i64) -> String {
+fn new_id(seed: i64) -> RequestId {
     let n = COUNTER.fetch_add(1, Ordering::Relaxed);
     // The finaliser of SplitMix64: a bijection, so ids do not repeat.
     let mut z = n.wrapping_add(seed.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    format!("{:016x}", z ^ (z >> 31))
+    RequestId::of(z ^ (z >> 31))
 }
 
 /// Whether the request gets any further.
@@ -191,7 +196,7 @@ fn wants_page(req: &actix_web::HttpRequest) -> bool {
 fn finish<B: MessageBody>(web: &Web, mut answer: ServiceResponse<B>, client: &Client) -> ServiceResponse<B> {
     seal_headers(web, answer.headers_mut(), client);
     tracing::debug!(
-        request_id = client.request_id,
+        request_id = &*client.request_id,
         ip = %client.ip,
         route = answer.request().match_pattern().unwrap_or_default(),
         method = %answer.request().method(),
@@ -204,6 +209,7 @@ fn finish<B: MessageBody>(web: &Web, mut answer: ServiceResponse<B>, client: &Cl
 /// The headers that no answer goes without.
 fn seal_headers(web: &Web, headers: &mut header::HeaderMap, client: &Client) {
     let for_anybody = headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    headers.reserve(EVERY_ANSWER.len() + 4);
     for (name, value) in EVERY_ANSWER {
         headers.insert(name, HeaderValue::from_static(value));
     }

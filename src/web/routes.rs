@@ -1,11 +1,7 @@
 //! The table of all doors and what each asks for. The server is configured from it and a test walks every
 //! row with no credential, a too-weak one and a right one.
 
-use actix_web::{
-    HttpResponse,
-    middleware::{Condition, from_fn},
-    web,
-};
+use actix_web::{HttpResponse, middleware::from_fn, web};
 
 use super::{Web, api, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
@@ -37,9 +33,15 @@ macro_rules! routes {
                 let resource = web::resource($path)
                     $(.route(web::method(method(stringify!($method))).to($handler)))+
                     .default_service(web::to(move || wrong_method(allow.clone())));
-                let sessions = Condition::new(begins_or_ends_sessions($path), session_store::middleware(shared));
-                let peers = Condition::new(is_open($path), from_fn(front::count_peer));
-                config.service(resource.wrap(sessions).wrap(peers));
+                // No middleware where none is needed: even one that is switched off costs allocations.
+                let peers = || from_fn(front::count_peer);
+                let sessions = || session_store::middleware(shared);
+                match (begins_or_ends_sessions($path), is_open($path)) {
+                    (true, true) => config.service(resource.wrap(sessions()).wrap(peers())),
+                    (true, false) => config.service(resource.wrap(sessions())),
+                    (false, true) => config.service(resource.wrap(peers())),
+                    (false, false) => config.service(resource),
+                };
             )+
             let unknown = web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) });
             config.service(web::scope("").wrap(from_fn(front::count_peer)).default_service(unknown));
@@ -47,7 +49,17 @@ macro_rules! routes {
     };
 }
 
+// Tried in this order: automation comes first, and before any pattern that needs more than a comparison.
 routes! {
+    "/api/me" { GET api::me::me, Credential; }
+    "/api/status" { GET api::status::status, Scope(Read); }
+    "/api/enterprise/tokens" { GET api::tokens::list, Scope(All); POST api::tokens::create, Scope(All); }
+    "/api/enterprise/tokens/{id}" { GET api::tokens::show, Scope(All); DELETE api::tokens::revoke, Scope(All); }
+    "/api/enterprise/tokens/{id}/rotate" { POST api::tokens::rotate, Scope(All); }
+    "/api/audit" { GET api::audit::list, Scope(Audit); }
+    "/api/enterprise/audit" { GET api::audit::list, Scope(Audit); }
+    "/api/audit/summary" { GET api::audit::summary, Scope(Audit); }
+    "/api/audit/verify" { GET api::audit::verify, Scope(Audit); }
     "/" { GET pages::overview::show, Scope(Read); }
     "/login" { GET pages::login::show, Open; }
     "/login/local/{code}" { GET pages::login::link, Open; POST pages::login::use_link, Open; }
@@ -66,15 +78,6 @@ routes! {
     "/account" { GET pages::account::show, Person; }
     "/account/sessions/{id}/end" { POST pages::account::end_one, Person; }
     "/account/end-everywhere" { POST pages::account::end_everywhere, Person; }
-    "/api/me" { GET api::me::me, Credential; }
-    "/api/status" { GET api::status::status, Scope(Read); }
-    "/api/enterprise/tokens" { GET api::tokens::list, Scope(All); POST api::tokens::create, Scope(All); }
-    "/api/enterprise/tokens/{id}" { GET api::tokens::show, Scope(All); DELETE api::tokens::revoke, Scope(All); }
-    "/api/enterprise/tokens/{id}/rotate" { POST api::tokens::rotate, Scope(All); }
-    "/api/audit" { GET api::audit::list, Scope(Audit); }
-    "/api/enterprise/audit" { GET api::audit::list, Scope(Audit); }
-    "/api/audit/summary" { GET api::audit::summary, Scope(Audit); }
-    "/api/audit/verify" { GET api::audit::verify, Scope(Audit); }
     "/healthz" { GET api::health::live, Open; }
     "/health" { GET api::health::live, Open; }
     "/live" { GET api::health::live, Open; }

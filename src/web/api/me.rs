@@ -1,6 +1,6 @@
 //! Who the caller is.
 
-use actix_web::web::Json;
+use actix_web::HttpResponse;
 use utoipa::ToSchema;
 
 use crate::domain::{
@@ -10,19 +10,19 @@ use crate::domain::{
 
 /// The caller, as lokid sees it.
 #[derive(Debug, serde::Serialize, ToSchema)]
-pub(in crate::web) struct Me {
+pub(in crate::web) struct Me<'a> {
     /// `person`, `token` or `terminal`.
     kind: &'static str,
     /// Public id of the person or token.
-    id: String,
+    id: &'a str,
     /// What it is called.
-    name: String,
+    name: &'a str,
     /// A person's address.
-    email: Option<String>,
+    email: Option<&'a str>,
     /// By what it proved itself: `session`, `token` or `terminal`.
     authenticated_by: &'static str,
     /// The role, when there is one by name.
-    role: Option<String>,
+    role: Option<&'a str>,
     /// The scopes as they were granted.
     scopes: Vec<&'static str>,
     /// When the credential ends by itself (RFC 3339).
@@ -31,15 +31,15 @@ pub(in crate::web) struct Me {
 
 /// Who am I?
 #[utoipa::path(get, path = "/api/me", tag = "caller", responses((status = 200, body = Me), (status = 401)))]
-pub(in crate::web) async fn me(caller: Caller<Known>) -> Json<Me> {
+pub(in crate::web) async fn me(caller: Caller<Known>) -> HttpResponse {
     let who = caller.identity();
-    Json(Me {
+    HttpResponse::Ok().json(Me {
         kind: who.actor.kind.as_str(),
-        id: who.actor.id.clone(),
-        name: who.actor.name.clone(),
-        email: who.email.clone(),
+        id: &who.actor.id,
+        name: &who.actor.name,
+        email: who.email.as_deref(),
         authenticated_by: who.credential.kind(),
-        role: who.role.clone(),
+        role: who.role.as_deref(),
         scopes: who.scopes.iter().map(Scope::as_str).collect(),
         expires_at: who.expires_at.map(crate::domain::time::Moment::rfc3339),
     })
