@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Common, Done, Failure, print};
 use crate::{
@@ -57,10 +57,13 @@ pub(super) struct Served {
     pub(super) address: std::net::SocketAddr,
     handle: ServerHandle,
     ended: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
+    /// Listened for from the start, so that whoever has read that it serves can end it in order.
+    told: (Signal, Signal),
 }
 
 /// Opens the database, listens, records that it did, and serves.
 pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
+    let told = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let listener = web::server::bind(&settings.server).map_err(|e| {
         Failure::from(e).hint("is another server running there? Choose another with --listen or LOKI_SERVER_PORT")
     })?;
@@ -85,7 +88,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
             shared.limits.forget_idle();
         }
     });
-    Ok(Served { app, address, handle, ended: actix_web::rt::spawn(server) })
+    Ok(Served { app, address, handle, ended: actix_web::rt::spawn(server), told })
 }
 
 impl Served {
@@ -115,7 +118,7 @@ impl Served {
 
     /// Serves until SIGINT or SIGTERM, then ends in order: requests, events, database.
     pub(super) async fn until_told_to_stop(self) -> Done {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) = self.told;
         let mut ended = self.ended;
         let result = tokio::select! {
             _ = interrupt.recv() => None,

@@ -1,20 +1,26 @@
 //! The door over HTTP, on a real listener: who may do what, what is refused and how, and that what was
 //! refused changed nothing. Every test has a database, a port and a provider of its own.
 
+#[path = "../support/clients.rs"]
+mod clients;
 #[path = "../support/door.rs"]
 mod door;
+#[path = "../support/jose.rs"]
+mod jose;
 #[path = "../support/provider.rs"]
 mod provider;
 
 mod access;
 mod callback;
 mod credentials;
+mod cross_site;
 mod discovery;
 mod lifetimes;
 mod limits;
 mod logout;
 mod oidc;
 mod openapi;
+mod outage;
 mod problem;
 mod raw;
 mod refresh;

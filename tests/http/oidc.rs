@@ -96,7 +96,7 @@ const SIGNATURES: [Fault; 18] = [
     ("alg nOnE", |s| (s.header, s.sign) = (json!({"alg": "nOnE"}), Sign::Nothing)),
     ("no signature", |s| s.sign = Sign::Nothing),
     ("HS256 with the public key", |s| {
-        (s.header, s.sign) = (json!({"alg": "HS256", "kid": "main"}), Sign::HmacOfPublic)
+        (s.header, s.sign) = (json!({"alg": "HS256", "kid": "main"}), Sign::HmacOfPublic);
     }),
     ("RS256 in name, HMAC in fact", |s| s.sign = Sign::HmacOfPublic),
     ("a key that is not published", |s| s.sign = Sign::Other),
@@ -150,7 +150,7 @@ const ANSWERS: [Fault; 14] = [
     ("userinfo: redirect", |s| s.userinfo_reply = Some(Reply::Redirect)),
     ("userinfo: 256 MiB", |s| s.userinfo_reply = Some(Reply::Endless)),
     ("userinfo: another's, in a signed answer", |s| {
-        s.userinfo_reply = Some(Reply::Text(200, "application/jwt", "e30.e30.".into()))
+        s.userinfo_reply = Some(Reply::Text(200, "application/jwt", "e30.e30.".into()));
     }),
 ];
 
@@ -197,4 +197,19 @@ async fn what_the_specifications_allow_is_accepted() {
     for (what, change) in ACCEPTED {
         accepted(&door, what, change).await;
     }
+}
+
+#[actix_web::test]
+async fn a_sign_in_that_must_be_recent_says_when_it_was() {
+    let off = [("LOKI_LIMITS_SIGN_IN", "off"), ("LOKI_LIMITS_CALLBACK", "off"), ("LOKI_OIDC_MAX_AGE", "1h")];
+    let door = Door::open(&off).await;
+    let at = |seconds: i64| {
+        move |s: &mut Script| s.claims["auth_time"] = (s.claims["iat"].as_i64().unwrap() + seconds).into()
+    };
+    refused(&door, "too long ago", at(-3661), true).await;
+    refused(&door, "ahead", at(3600), true).await;
+    refused(&door, "the end of numbers", |s| s.claims["auth_time"] = i64::MAX.into(), true).await;
+    refused(&door, "a text", |s| s.claims["auth_time"] = json!("now"), true).await;
+    refused(&door, "missing", |s| drop(s.claims.as_object_mut().unwrap().remove("auth_time")), true).await;
+    accepted(&door, "an hour ago", at(-3600)).await;
 }

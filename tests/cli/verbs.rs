@@ -1,0 +1,111 @@
+//! `lokid enterprise` on the local database.
+
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::{Home, value};
+
+#[test]
+fn a_new_token_is_printed_as_the_block_that_people_know() {
+    let home = Home::new();
+    let made = home.ok("enterprise token generate ci-bot --scopes read,write --expires 30");
+    let lines: Vec<&str> = made.out.lines().collect();
+    let (id, secret, date) = (value(&made.out, "ID"), value(&made.out, "Token"), value(&made.out, "Expires"));
+    assert_eq!(
+        lines,
+        [
+            "Token generated successfully!",
+            "Name: ci-bot",
+            &format!("ID: {id}"),
+            &format!("Token: {secret}"),
+            "Scopes: write, read",
+            &format!("Expires: {date}"),
+            "IMPORTANT: Save this token - it won't be shown again!",
+        ]
+    );
+    assert!(id.starts_with("tok-") && secret.starts_with("loki_") && secret.len() == 55 && date.len() == 10);
+    assert_eq!(value(&home.ok("enterprise token generate plain").out, "Scopes"), "read");
+    assert_eq!(value(&home.ok("enterprise token generate boss --role admin").out, "Scopes"), "*");
+    let list = home.ok("enterprise token list");
+    assert!(!list.out.contains("loki_") && list.out.contains("ci-bot") && list.out.contains(id));
+    let again = home.run("enterprise token generate ci-bot");
+    assert_eq!(again.code, 1);
+    assert!(again.err.contains("ci-bot"), "{}", again.err);
+}
+
+#[test]
+fn tokens_are_listed_rotated_and_revoked_by_name_and_id() {
+    let home = Home::new();
+    let first = home.ok("enterprise token generate one --json").json();
+    assert!(first["token"].as_str().unwrap().starts_with("loki_"));
+    let rotated = home.ok("enterprise token rotate one --grace 0 --json").json();
+    assert_eq!((&rotated["name"], &rotated["scopes"]), (&json!("one"), &first["scopes"]));
+    assert_ne!((&rotated["id"], &rotated["token"]), (&first["id"], &first["token"]));
+    assert!(
+        home.ok("enterprise token rotate one --grace 5")
+            .out
+            .contains("The old token works for another 5 hours at most.")
+    );
+    assert_eq!(home.ok("enterprise token revoke one").out, "Token one is revoked.\n");
+    assert_eq!(home.run("enterprise token revoke one").code, 1, "the name is free again");
+    home.ok(&format!("enterprise token revoke {}", rotated["id"].as_str().unwrap()));
+    assert_eq!(home.ok("enterprise token list --json").json(), json!([]));
+    assert_eq!(
+        home.ok("enterprise token list").out,
+        "No tokens. Make one with: lokid enterprise token generate NAME --role viewer\n"
+    );
+    let all = home.ok("enterprise token list --all --json").json();
+    let mut states: Vec<&str> = all.as_array().unwrap().iter().map(|t| t["state"].as_str().unwrap()).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["expired", "revoked", "revoked"]);
+    assert!(all.as_array().unwrap().iter().all(|t| t.get("token").is_none()));
+}
+
+#[test]
+fn the_audit_log_is_shown_counted_and_verified() {
+    let home = Home::new();
+    home.ok("enterprise token generate a");
+    home.ok("enterprise token generate b");
+    home.ok("enterprise token revoke a");
+    let tail = home.ok("enterprise audit tail --json");
+    let events: Vec<Value> = tail.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = events.iter().map(|e| e["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["auth.token.create", "auth.token.create", "auth.token.revoke"]);
+    assert!(events.iter().all(|e| e["actor"]["kind"] == "terminal" && e["actor"]["name"] == "tester"));
+    assert_eq!(home.ok("enterprise audit tail --event auth.token.revoke").out.lines().count(), 1);
+    assert_eq!(home.ok("enterprise audit tail --event auth.token.* -n 2").out.lines().count(), 2);
+    let counts = home.ok("enterprise audit summary --json").json();
+    assert!(
+        counts.as_array().unwrap().iter().any(|c| c["event"] == "auth.token.create" && c["times"] == 2),
+        "{counts}"
+    );
+    assert!(home.ok("enterprise audit verify").out.starts_with("The chain is whole: 3 entries, head "));
+    assert_eq!(home.ok("enterprise audit verify --json").json()["valid"], true);
+}
+
+#[actix_web::test]
+async fn a_changed_entry_is_found_and_named() {
+    let home = Home::new();
+    for name in ["a", "b", "c"] {
+        home.ok(&format!("enterprise token generate {name}"));
+    }
+    let file = home.path().join(".loki/loki.db");
+    let url = format!("sqlite://{}", file.display());
+    let set = async |name: &str| {
+        let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        // Whoever can write the file can also drop what guards the table.
+        sqlx::query("DROP TRIGGER IF EXISTS audit_is_not_edited").execute(&mut conn).await.unwrap();
+        let changed =
+            sqlx::query("UPDATE audit SET actor_name = $1 WHERE seq = 2").bind(name).execute(&mut conn).await.unwrap();
+        assert_eq!(changed.rows_affected(), 1);
+        conn.close().await.unwrap();
+    };
+    set("mallory").await;
+    let found = home.run("enterprise audit verify");
+    assert_eq!((found.code, found.out.as_str()), (1, ""));
+    assert!(found.err.starts_with("lokid: the chain is broken at entry 2: "), "{}", found.err);
+    let found = home.run("enterprise audit verify --json");
+    assert_eq!((found.code, &found.json()["first_bad_seq"]), (1, &json!(2)));
+    set("tester").await;
+    assert_eq!(home.ok("enterprise audit verify --json").json()["valid"], true);
+}
