@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,13 @@ pub(crate) fn start(site: &Site) -> (f64, f64) {
     let taken = start.elapsed();
     std::thread::sleep(Duration::from_millis(300));
     (taken.as_secs_f64() * 1000.0, resident(server.child.id()))
+}
+
+/// Stops a process of ours (SIGSTOP), or lets it go on.
+pub(crate) fn pause(pid: u32, stop: bool) {
+    let signal = if stop { "-STOP" } else { "-CONT" };
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
 }
 
 /// MiB of the binary as it was built (the release profile strips it).

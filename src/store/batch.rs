@@ -98,11 +98,8 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    pub(super) fn engine(&self) -> Engine {
-        match self.conn {
-            Conn::Sqlite(_) => Engine::Sqlite,
-            Conn::Postgres(_) => Engine::Postgres,
-        }
+    pub(super) const fn engine(&self) -> Engine {
+        self.conn.engine()
     }
 
     /// Writes what was gathered. Answers whether a right was lost.

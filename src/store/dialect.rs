@@ -89,6 +89,13 @@ impl Db {
 }
 
 impl Conn {
+    pub(super) const fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
+    }
+
     /// A statement without parameters or answer.
     pub(super) async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
         on_conn!(self, conn => { sqlx::query(sql).execute(conn).await?; });
@@ -107,21 +114,37 @@ impl Conn {
 /// Rows in one statement at most.
 const MOST_ROWS: usize = 64;
 
-/// Texts that differ only in how many rows they are for; each is built once.
+/// Texts that differ only in how many rows they are for; each is built once. Their parameters stand in the
+/// order of their numbers, each once.
 pub(super) struct Texts {
-    built: [OnceLock<String>; MOST_ROWS],
+    sqlite: [OnceLock<String>; MOST_ROWS],
+    postgres: [OnceLock<String>; MOST_ROWS],
     build: fn(usize) -> String,
 }
 
 impl Texts {
     pub(super) const fn new(build: fn(usize) -> String) -> Self {
-        Self { built: [const { OnceLock::new() }; MOST_ROWS], build }
+        let sqlite = [const { OnceLock::new() }; MOST_ROWS];
+        Self { sqlite, postgres: [const { OnceLock::new() }; MOST_ROWS], build }
     }
 
     /// The text for so many rows, which [`pieces`] has cut.
-    pub(super) fn rows(&'static self, rows: usize) -> AssertSqlSafe<&'static str> {
-        AssertSqlSafe(self.built[rows - 1].get_or_init(|| (self.build)(rows)))
+    ///
+    /// On SQLite the parameters have no numbers: it searches a list for every numbered one that is bound,
+    /// which for a thousand of them takes longer than the insert.
+    pub(super) fn rows(&'static self, engine: Engine, rows: usize) -> AssertSqlSafe<&'static str> {
+        AssertSqlSafe(match engine {
+            Engine::Sqlite => self.sqlite[rows - 1].get_or_init(|| without_numbers(&(self.build)(rows))),
+            Engine::Postgres => self.postgres[rows - 1].get_or_init(|| (self.build)(rows)),
+        })
     }
+}
+
+/// `($1, $2)` → `(?, ?)`
+fn without_numbers(sql: &str) -> String {
+    let mut parts = sql.split('$');
+    let head = parts.next().unwrap_or_default().to_owned();
+    parts.fold(head, |text, part| text + "?" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 /// `INSERT … VALUES ($1, $2), ($3, $4), …` for `rows` rows. The same text serves both engines.

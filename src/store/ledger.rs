@@ -106,7 +106,7 @@ static INSERT: Texts = Texts::new(|rows| insert_many("audit", COLUMNS, rows));
 
 pub(super) async fn insert(conn: &mut Conn, entries: &[Entry]) -> Result<(), StoreError> {
     for piece in pieces(entries) {
-        let sql = INSERT.rows(piece.len());
+        let sql = INSERT.rows(conn.engine(), piece.len());
         on_conn!(conn, conn => {
             let mut query = sqlx::query(sql);
             for e in piece {

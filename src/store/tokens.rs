@@ -60,8 +60,6 @@ statements! {
     TO_EXPIRE = select!("WHERE expires_at <= $1 AND revoked_at IS NULL AND expiry_noted_at IS NULL ORDER BY expires_at LIMIT 100");
     /// Notes that an event says so.
     NOTE_EXPIRY = "UPDATE tokens SET expiry_noted_at = $1 WHERE id = $2 AND expiry_noted_at IS NULL AND revoked_at IS NULL";
-    /// When and from where a token was last used; never goes back.
-    TOUCH = "UPDATE tokens SET last_used_at = $1, last_used_from = $2 WHERE id = $3 AND (last_used_at IS NULL OR last_used_at < $1)";
     /// Usable tokens of everybody.
     COUNT_ACTIVE = "SELECT COUNT(*) FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)";
 }
@@ -177,7 +175,7 @@ static INSERT: Texts = Texts::new(|rows| insert_many("tokens", COLUMNS, rows));
 /// Writes new tokens with few statements.
 pub(super) async fn insert(conn: &mut Conn, new: &[NewToken]) -> Result<(), StoreError> {
     for piece in pieces(new) {
-        let sql = INSERT.rows(piece.len());
+        let sql = INSERT.rows(conn.engine(), piece.len());
         on_conn!(conn, conn => {
             let mut query = sqlx::query(sql);
             for NewToken { token, digest } in piece {
@@ -219,7 +217,7 @@ pub(super) async fn names_taken(
 ) -> Result<Vec<(String, String)>, StoreError> {
     let mut taken = Vec::new();
     for piece in pieces(names) {
-        let sql = NAMES_TAKEN.rows(piece.len());
+        let sql = NAMES_TAKEN.rows(conn.engine(), piece.len());
         on_conn!(conn, conn => {
             let mut query = sqlx::query_as::<_, (String, String)>(sql);
             for (owner, name) in piece {
@@ -364,6 +362,15 @@ impl Act for NoteExpiries {
     }
 }
 
+/// Never goes back. Both engines call the columns of `VALUES` so.
+static TOUCH: Texts = Texts::new(|rows| {
+    format!(
+        "UPDATE tokens SET last_used_at = v.column2, last_used_from = v.column3 FROM (VALUES {}) AS v \
+         WHERE tokens.id = v.column1 AND (tokens.last_used_at IS NULL OR tokens.last_used_at < v.column2)",
+        tuples(3, rows)
+    )
+});
+
 /// When and from where tokens were last used.
 #[derive(Debug)]
 pub struct Touch {
@@ -375,9 +382,15 @@ impl Act for Touch {
     type Output = ();
 
     async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-        for (id, at, from) in &self.uses {
-            on_conn!(batch.conn().await?, conn => {
-                sqlx::query(TOUCH).bind(at.millis()).bind(from).bind(id.as_str()).execute(conn).await?;
+        for piece in pieces(&self.uses) {
+            let conn = batch.conn().await?;
+            let sql = TOUCH.rows(conn.engine(), piece.len());
+            on_conn!(conn, conn => {
+                let mut query = sqlx::query(sql);
+                for (id, at, from) in piece {
+                    query = query.bind(id.as_str()).bind(at.millis()).bind(from);
+                }
+                query.execute(conn).await?;
             });
         }
         Ok(())

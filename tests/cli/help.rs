@@ -17,6 +17,7 @@ fn every_verb_explains_itself() {
       start        Serve
       demo         Everything on an embedded default, with four people to sign in as
       enterprise   Tokens and the audit log
+      keys         Signing keys
       config       Look at the configuration
       doctor       Check the configuration, the database, the providers and the clock
       completions  Print completions for a shell

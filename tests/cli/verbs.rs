@@ -18,7 +18,7 @@ fn a_new_token_is_printed_as_the_block_that_people_know() {
             "Name: ci-bot",
             &format!("ID: {id}"),
             &format!("Token: {secret}"),
-            "Scopes: write, read",
+            "Scopes: read, write",
             &format!("Expires: {date}"),
             "IMPORTANT: Save this token - it won't be shown again!",
         ]
