@@ -35,7 +35,8 @@ pub async fn resolve(app: &App, secret: &str) -> Result<Arc<KnownSession>, Crede
     if app.now().since(known.session.claims_at) < provider.settings().refresh_interval {
         return Ok(known);
     }
-    match refresh(app, provider, &known).await {
+    // Boxed: a request that need not ask should not carry the room for it.
+    match Box::pin(refresh(app, provider, &known)).await {
         Ok(true) => app.authn.by_session(secret).await,
         Ok(false) => Ok(known),
         Err(e) => {
@@ -43,6 +44,14 @@ pub async fn resolve(app: &App, secret: &str) -> Result<Arc<KnownSession>, Crede
             Ok(known)
         }
     }
+}
+
+/// As [`resolve`], if nobody needs to be asked. `None` says nothing.
+pub fn resolve_known(app: &App, secret: &str) -> Option<Arc<KnownSession>> {
+    let known = app.authn.by_known_session(secret)?;
+    let age = app.now().since(known.session.claims_at);
+    let provider = app.providers.find(&known.session.provider);
+    provider.is_none_or(|provider| age < provider.settings().refresh_interval).then_some(known)
 }
 
 /// Asks the provider again, if nobody else does at this moment. Answers whether something changed.

@@ -75,6 +75,14 @@ impl Authn {
         Ok(known)
     }
 
+    /// Whose live session this is, if that can be said without asking the database. `None` says nothing:
+    /// [`Self::by_session`] knows.
+    pub fn by_known_session(&self, secret: &str) -> Option<Arc<KnownSession>> {
+        let epoch = self.store.rights().epoch()?;
+        let (seen, known) = self.sessions.known.get(&digest_of(secret))?;
+        (seen == epoch && self.admit(&known, self.clock.now()).is_ok()).then_some(known)
+    }
+
     /// Whether the session is live now; if so it has been seen now.
     fn admit(&self, known: &KnownSession, now: Moment) -> Result<(), CredentialRefused> {
         let seen = known.last_seen.load(Ordering::Relaxed);

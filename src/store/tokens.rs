@@ -200,10 +200,12 @@ pub(super) async fn insert(conn: &mut Conn, new: &[NewToken]) -> Result<(), Stor
     Ok(())
 }
 
+/// `CROSS JOIN` keeps SQLite from scanning every token for each of the names.
 static NAMES_TAKEN: Texts = Texts::new(|rows| {
     format!(
-        "SELECT DISTINCT owner, name FROM tokens WHERE (owner, name) IN (VALUES {}) AND revoked_at IS NULL \
-         AND replaced_by IS NULL AND (expires_at IS NULL OR expires_at > ${})",
+        "SELECT DISTINCT t.owner, t.name FROM (VALUES {}) AS v CROSS JOIN tokens AS t \
+         WHERE t.owner = v.column1 AND t.name = v.column2 AND t.revoked_at IS NULL \
+         AND t.replaced_by IS NULL AND (t.expires_at IS NULL OR t.expires_at > ${})",
         tuples(2, rows),
         rows * 2 + 1
     )

@@ -28,7 +28,7 @@ impl<R: Right> FromRequest for Caller<R> {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let web = shared(req);
-        if let Some(identity) = known_token(&web, req) {
+        if let Some(identity) = known_token(&web, req).or_else(|| known_session(&web, req)) {
             return Either::Left(ready(permit(&web, req, identity)));
         }
         let req = req.clone();
@@ -48,6 +48,18 @@ fn known_token(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
         return None;
     }
     web.app.authn.by_known_token(bearer(value.as_bytes())?, ip)
+}
+
+/// The person of the one credential, if that is a session that is known without asking anybody.
+fn known_session(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
+    if req.headers().contains_key(AUTHORIZATION) {
+        return None;
+    }
+    let known = sessions::resolve_known(&web.app, &web.session_secret(req)?)?;
+    csrf::check(web, req, &known.session).ok()?;
+    let identity = Arc::clone(&known.identity);
+    req.extensions_mut().insert(known);
+    Some(identity)
 }
 
 /// The permit for `R`, or the refusal, recorded.
