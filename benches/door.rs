@@ -16,7 +16,6 @@ mod measures;
 #[path = "door/process.rs"]
 mod process;
 #[path = "../tests/durability/server.rs"]
-#[expect(dead_code, reason = "shared with the durability tests")]
 mod server;
 #[path = "door/site.rs"]
 mod site;

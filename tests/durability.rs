@@ -15,6 +15,7 @@ mod server;
 mod sign_in;
 
 /// So many rounds, times `LOKID_ROUNDS`.
+#[expect(clippy::disallowed_methods, reason = "how long to test is no setting of lokid")]
 fn rounds(few: u64) -> u64 {
     few * std::env::var_os("LOKID_ROUNDS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(1)
 }

@@ -33,6 +33,7 @@ pub(crate) fn run(dir: &Path) -> (f64, f64) {
 }
 
 /// Prints the rate and the latency.
+#[expect(clippy::cast_precision_loss, reason = "a count to be read, not to be reckoned with")]
 pub(crate) fn measure(dir: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut taken = LocalSet::new().block_on(&runtime, appended(dir));

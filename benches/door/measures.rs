@@ -54,7 +54,8 @@ pub(crate) fn reading() -> Vec<Row> {
         measured[3].extend((round > 0).then_some(run));
     }
     let [bare, few, cookie, many] = &measured;
-    let (rate, cpu): (fn(&Run) -> f64, fn(&Run) -> f64) = (|run| run.rate, |run| 1.0 / run.cpu);
+    let rate: fn(&Run) -> f64 = |run| run.rate;
+    let cpu: fn(&Run) -> f64 = |run| 1.0 / run.cpu;
     let row = |name: &str, of: &[Run], to: &[Run], least: f64| {
         [
             Row::new(name, show(of), (ratio(of, to, rate), ""), Bar::AtLeast(least)),

@@ -34,6 +34,7 @@ pub(crate) fn pause(pid: u32, stop: bool) {
     assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a size to be read, not to be reckoned with")]
 /// MiB of the binary as it was built (the release profile strips it).
 pub(crate) fn binary() -> f64 {
     fs::metadata(env!("CARGO_BIN_EXE_lokid")).map_or(f64::NAN, |m| m.len() as f64 / f64::from(1 << 20))

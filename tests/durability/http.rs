@@ -23,7 +23,9 @@ impl Answer {
     /// `name=value` of a cookie that the answer sets.
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
         let mut set = self.headers.iter().filter(|(n, _)| n == "set-cookie").map(|(_, value)| value);
-        let found = set.find(|value| value.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))?;
+        let found = set.find(|value| {
+            value.split_once('=').is_some_and(|(n, _)| n == name || (name.ends_with('_') && n.starts_with(name)))
+        })?;
         found.split(';').next().map(str::to_owned)
     }
 
@@ -48,7 +50,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn to(port: u16) -> Self {
-        Self { port, stream: None, patience: Duration::from_secs(60) }
+        Self { port, stream: None, patience: Duration::from_mins(1) }
     }
 
     pub(crate) fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
@@ -76,9 +78,9 @@ impl Http {
         };
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: localhost:{}\r\n", self.port);
         for (name, value) in headers {
-            text += &format!("{name}: {value}\r\n");
+            text.extend([name, ": ", value, "\r\n"]);
         }
-        text += &format!("content-length: {}\r\n\r\n{body}", body.len());
+        text.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n", body]);
         stream.get_mut().write_all(text.as_bytes())?;
         let answer = read(&mut stream)?;
         if answer.header("connection") != Some("close") {

@@ -25,7 +25,7 @@ pub(crate) fn provider(site: &mut Site) -> u16 {
 /// Signs in. `name=value` of the session's cookie, or `None` when the server did not answer to the end.
 pub(crate) fn sign_in(http: &mut Http, provider: u16) -> Option<String> {
     let begun = http.get("/auth/oidc/login", &[]).ok()?;
-    let cookie = begun.cookie("loki_signin").unwrap_or_else(|| panic!("no sign-in was begun: {begun:?}"));
+    let cookie = begun.cookie("loki_signin_").unwrap_or_else(|| panic!("no sign-in was begun: {begun:?}"));
     let asked = begun.header("location")?.split_once('?')?.1.to_owned();
     let picked = Http::to(provider)
         .send("POST", "/pick", &[("content-type", "application/x-www-form-urlencoded")], &format!("person=0&{asked}"))
