@@ -248,14 +248,19 @@ impl AdminLink {
         kept.is_some_and(|(digest, ends)| bool::from(digest.ct_eq(&digest_of(code))) && now < ends)
     }
 
-    /// Uses a code up. Answers whether it was good; of two that come at once, one is.
-    fn take(&self, code: &str, now: Moment) -> bool {
+    /// Uses a code up. Answers until when it would have been good; of two that come at once, one gets that.
+    fn take(&self, code: &str, now: Moment) -> Option<Moment> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = kept.is_some_and(|(digest, ends)| bool::from(digest.ct_eq(&digest_of(code))) && now < ends);
-        if good {
+        let good = kept.filter(|(digest, ends)| bool::from(digest.ct_eq(&digest_of(code))) && now < *ends);
+        if good.is_some() {
             *kept = None;
         }
-        good
+        good.map(|(_, ends)| ends)
+    }
+
+    /// Makes a code good again that was taken for nothing.
+    fn give_back(&self, code: &str, ends: Moment) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((digest_of(code), ends));
     }
 }
 
@@ -270,12 +275,12 @@ pub async fn with_link(
     from: &Origin,
 ) -> Result<SignedIn, ActError> {
     let now = app.now();
-    if !app.admin_link.take(code, now) {
+    let Some(good_until) = app.admin_link.take(code, now) else {
         let event = NewEvent::new(now, EventName::SignInFailed, Actor::anonymous());
         app.note(event.because(Outcome::Denied, "link_not_good"), from);
         let why = "this sign-in link was used before or is older than 15 minutes; restart lokid for a new one";
         return Err(ActError::NotAdmitted(why.into()));
-    }
+    };
     let mut claims = Claims::new();
     claims.insert("name".into(), "Local administrator".into());
     let person = person_of(app, LOCAL_ISSUER, "administrator", &claims);
@@ -303,7 +308,11 @@ pub async fn with_link(
         .with("provider", "local")
         .with("role", "admin");
     let once = (format!("link {}", session.id), now.plus(LINK_LIFE));
-    app.store.act(Open { person, session, digest: secret.digest(), sealed: None, replaces, once, event }).await?;
+    let opened = app.store.act(Open { person, session, digest: secret.digest(), sealed: None, replaces, once, event });
+    if let Err(e) = opened.await {
+        app.admin_link.give_back(code, good_until);
+        return Err(e.into());
+    }
     Ok(SignedIn { secret, return_to: "/".into() })
 }
 
@@ -362,7 +371,9 @@ mod tests {
         let link = AdminLink::default();
         let now = Moment::from_seconds(0);
         let code = link.issue([9; 32], now);
-        assert!(!link.take("other", now) && !link.take(&code, now.plus(LINK_LIFE)));
-        assert!(link.is_good(&code, now) && link.take(&code, now) && !link.take(&code, now));
+        assert!(link.take("other", now).is_none() && link.take(&code, now.plus(LINK_LIFE)).is_none());
+        assert!(link.is_good(&code, now) && link.take(&code, now).is_some() && link.take(&code, now).is_none());
+        link.give_back(&code, now.plus(LINK_LIFE));
+        assert!(link.is_good(&code, now));
     }
 }

@@ -56,6 +56,11 @@ pub(super) fn out(line: &str) {
     }
 }
 
+/// One line to standard output, for a server: it serves on when nobody reads what it says.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Pretty JSON to a terminal, compact JSON to a program.
 pub(super) fn json(value: &Value) {
     if std::io::stdout().is_terminal() { out(&format!("{value:#}")) } else { out(&value.to_string()) }

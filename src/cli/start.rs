@@ -100,20 +100,20 @@ impl Served {
             Database::Sqlite(path) => format!("SQLite, {}", path.display()),
             Database::Postgres(_) => "PostgreSQL".to_owned(),
         };
-        print::out(&format!("lokid {} listens on {scheme}://{} ({database})", env!("CARGO_PKG_VERSION"), self.address));
+        print::say(&format!("lokid {} listens on {scheme}://{} ({database})", env!("CARGO_PKG_VERSION"), self.address));
         let public = settings.server.public_url.as_str();
         if !settings.auth.enabled {
-            print::out(
+            print::say(
                 "Sign-in is OFF (enterprise.auth.enabled: false): whoever reaches this port is an administrator.",
             );
         } else if settings.auth.providers.is_empty() {
             let code = self.app.admin_link.issue(self.app.entropy.bytes(), self.app.now());
-            print::out("No identity provider is configured. Sign in as local administrator, once, within 15 minutes:");
-            print::out(&format!("  {public}login/local/{code}"));
+            print::say("No identity provider is configured. Sign in as local administrator, once, within 15 minutes:");
+            print::say(&format!("  {public}login/local/{code}"));
         } else {
-            print::out(&format!("People sign in at {public}"));
+            print::say(&format!("People sign in at {public}"));
         }
-        more.iter().for_each(|line| print::out(line));
+        more.iter().for_each(|line| print::say(line));
     }
 
     /// Serves until SIGINT or SIGTERM, then ends in order: requests, events, database.

@@ -66,14 +66,20 @@ impl SigningKey {
         if keys.is_empty() { Err(KeyRefused::Nothing) } else { Ok(keys) }
     }
 
-    /// Reads a text that holds one key; its `kid` may be the one by which somebody else knows it.
+    /// Reads a text that holds one key.
     ///
     /// # Errors
     /// [`KeyRefused`].
-    pub fn read_one(text: &str, kid: Option<String>) -> Result<Self, KeyRefused> {
-        let mut key = Self::read_all(text)?.remove(0);
-        key.kid = kid.unwrap_or(key.kid);
-        Ok(key)
+    pub fn read_one(text: &str) -> Result<Self, KeyRefused> {
+        Ok(Self::read_all(text)?.remove(0))
+    }
+
+    /// Names itself as somebody else knows it; without a `kid`, not at all (a provider that knows the key
+    /// under another name would not find it under ours).
+    #[must_use]
+    pub fn presented_as(mut self, kid: Option<String>) -> Self {
+        self.kid = kid.unwrap_or_default();
+        self
     }
 
     fn read(der: &PrivateKeyDer<'_>) -> Option<Self> {
@@ -134,7 +140,7 @@ impl SigningKey {
         Self::of_ecdsa(pair, "P-256")
     }
 
-    /// Its name: the lower-case hexadecimal SHA-256 thumbprint (RFC 7638), unless it was read under another.
+    /// Its name: the lower-case hexadecimal SHA-256 thumbprint (RFC 7638), unless it is presented otherwise.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -174,7 +180,11 @@ impl SigningKey {
     /// # Panics
     /// When the claims are no JSON, or the operating system gives no randomness.
     pub fn sign<C: serde::Serialize>(&self, typ: &str, claims: &C) -> String {
-        let header = json!({"alg": self.alg, "typ": typ, "kid": self.kid}).to_string();
+        let mut header = json!({"alg": self.alg, "typ": typ});
+        if !self.kid.is_empty() {
+            header["kid"] = self.kid.as_str().into();
+        }
+        let header = header.to_string();
         let claims = serde_json::to_vec(claims).expect("claims are JSON");
         let mut jws = BASE64URL_NOPAD.encode(header.as_bytes());
         jws.push('.');
@@ -229,7 +239,7 @@ mod tests {
     fn thumbprints_are_those_of_the_vectors() {
         let of_seed = json!({"kty": "EC", "crv": "P-256", "x": "QCN7adG2AmIK3UdHJvVJkldsUc6XeBRz83Z4rXX8Va4", "y": "PI95b-ary66nrvA55TpaiWADq8b3O1CYIbvjqIHpXCY"});
         assert_eq!(thumbprint(&of_seed).unwrap(), "ccc5bc9d835ff3c8f7075ed4a7510159cf440fd7bf7b517b5caeb1fa419ee6a1");
-        let key = SigningKey::read_one(EXAMPLE, None).unwrap();
+        let key = SigningKey::read_one(EXAMPLE).unwrap();
         assert_eq!(key.kid(), "e05015c36b1fccdee6ec1c45a4988acafcc1118c5d01e1120ee5be64ba176d22");
         assert_eq!(key.alg(), "ES256");
         let rfc = json!({"kty": "RSA", "e": "AQAB", "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"});
@@ -239,7 +249,7 @@ mod tests {
     #[test]
     fn what_a_key_signs_its_jwk_verifies_and_its_pem_reads_back() {
         let key = SigningKey::generate();
-        let read = SigningKey::read_one(&key.to_pem(), None).unwrap();
+        let read = SigningKey::read_one(&key.to_pem()).unwrap();
         assert_eq!(read.jwk(), key.jwk());
         let claims = json!({"sub": "x", "exp": 4_000_000_000_i64});
         let jwk = serde_json::from_value(key.jwk()).unwrap();

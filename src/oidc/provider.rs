@@ -110,7 +110,11 @@ impl Provider {
         let signer = match &settings.client_auth {
             ClientAuth::PrivateKey { file, kid } => {
                 let pem = std::fs::read_to_string(file).map_err(|e| ProviderRefused::KeyFile(id(), e))?;
-                Some(SigningKey::read_one(&pem, kid.clone()).map_err(|e| ProviderRefused::Key(id(), e))?)
+                Some(
+                    SigningKey::read_one(&pem)
+                        .map(|key| key.presented_as(kid.clone()))
+                        .map_err(|e| ProviderRefused::Key(id(), e))?,
+                )
             }
             _ => None,
         };

@@ -78,7 +78,9 @@ pub(super) fn true_ip(head: &RequestHead, trusted: &[Network]) -> IpAddr {
     if trusted.is_empty() || !is_trusted(peer) {
         return peer;
     }
-    let lines: Vec<&str> = head.headers.get_all("x-forwarded-for").filter_map(|v| v.to_str().ok()).collect();
+    // A line with other bytes is not passed over: what the proxy wrote stands at its right end.
+    let lines: Vec<_> =
+        head.headers.get_all("x-forwarded-for").map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
     let mut nearest = peer;
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
         let Ok(ip) = hop.trim().parse::<IpAddr>() else { return nearest };

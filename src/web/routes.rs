@@ -1,7 +1,7 @@
 //! The table of all doors and what each asks for. The server is configured from it and a test walks every
 //! row with no credential, a too-weak one and a right one.
 
-use actix_web::{HttpResponse, middleware::from_fn, web};
+use actix_web::{HttpResponse, guard, http::Method, middleware::from_fn, web};
 
 use super::{Web, api, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
@@ -29,9 +29,9 @@ macro_rules! routes {
         /// Opens them. What is not among them is 404, another method 405.
         pub(super) fn configure(config: &mut web::ServiceConfig, shared: &Web) {
             $(
-                let allow = [$(stringify!($method)),+].join(", ");
+                let allow = [$(stringify!($method)),+].join(", ").replace("GET", "GET, HEAD");
                 let resource = web::resource($path)
-                    $(.route(web::method(method(stringify!($method))).to($handler)))+
+                    $(.route(route(stringify!($method)).to($handler)))+
                     .default_service(web::to(move || wrong_method(allow.clone())));
                 // No middleware where none is needed: even one that is switched off costs allocations.
                 let peers = || from_fn(front::count_peer);
@@ -91,8 +91,13 @@ routes! {
     "/favicon.ico" { GET assets::favicon, Open; }
 }
 
-fn method(name: &'static str) -> actix_web::http::Method {
-    name.parse().expect("the table holds methods")
+/// A route for a method; whoever may GET may also ask for the HEAD alone (RFC 9110 §9.3.2).
+fn route(method: &'static str) -> actix_web::Route {
+    let wanted: Method = method.parse().expect("the table holds methods");
+    web::route().guard(guard::fn_guard(move |ctx| {
+        let given = &ctx.head().method;
+        *given == wanted || (*given == Method::HEAD && wanted == Method::GET)
+    }))
 }
 
 /// Whether a path's doors look at no credential.

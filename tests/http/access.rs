@@ -134,6 +134,9 @@ async fn an_encoded_path_passes_the_same_check() {
         assert!(matches!(refused.status, 401 | 404), "{path}: {}", refused.status);
     }
     assert_eq!(holder.get("/%61pi/me").await.status, 200);
+    let head = answer(holder.ask("HEAD", "/api/me")).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""), "HEAD asks for what GET asks for");
+    assert_eq!(answer(Anonymous(&door).ask("HEAD", "/api/me")).await.status, 401);
     holder.get("/%61pi/enterprise/tokens").await.problem(403);
 }
 
@@ -146,6 +149,6 @@ async fn another_method_is_405_and_names_those_that_there_are() {
         let refused = answer(Anonymous(&door).ask("PATCH", &address(route))).await;
         refused.problem(405);
         let allowed: Vec<&str> = ROUTES.iter().filter(|r| r.path == path).map(|r| r.method).collect();
-        assert_eq!(refused.header("allow"), allowed.join(", "), "{path}");
+        assert_eq!(refused.header("allow"), allowed.join(", ").replace("GET", "GET, HEAD"), "{path}");
     }
 }

@@ -107,9 +107,9 @@ async fn unknown_addresses_and_methods_are_problems_too() {
     "#);
     let wrong = answer(Anonymous(&door).ask("PUT", TOKENS)).await;
     assert_snapshot!(shown(&wrong, &["allow"]), @r#"
-    allow: GET, POST
+    allow: GET, HEAD, POST
     405 application/problem+json
-    {"detail":"this address takes GET, POST","instance":"urn:lokid:request:ID","status":405,"title":"Method Not Allowed","type":"about:blank"}
+    {"detail":"this address takes GET, HEAD, POST","instance":"urn:lokid:request:ID","status":405,"title":"Method Not Allowed","type":"about:blank"}
     "#);
 }
 
