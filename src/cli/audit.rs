@@ -91,7 +91,7 @@ fn line(entry: &Value) -> String {
         Some(name) => format!("{} ({})", print::plain(name, false), print::cell(&entry["actor"]["kind"])),
     };
     let mut parts = vec![
-        format!("{:>7}", entry["seq"]),
+        format!("{:>7}", entry["seq"].to_string()),
         print::when(&entry["time"]),
         format!("{:<18}", print::cell(&entry["event"])),
         format!("{:<7}", print::cell(&entry["outcome"])),

@@ -17,7 +17,11 @@ pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "–".into(),
         Value::String(text) => plain(text, false),
+        Value::Array(items) if items.is_empty() => "none".into(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("{name} ({})", cell(value))).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }
@@ -43,7 +47,9 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) {
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    out(&line(headings));
+    if headings.iter().any(|heading| !heading.is_empty()) {
+        out(&line(headings));
+    }
     for row in rows {
         out(&line(&row.iter().map(String::as_str).collect::<Vec<_>>()));
     }
