@@ -5,6 +5,8 @@ use std::{fs, path::Path, process::Command};
 /// What one run showed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
+    /// Answers in all.
+    pub(crate) answers: f64,
     /// Answers in a second.
     pub(crate) rate: f64,
     /// The server's processor time for each answer, in microseconds.
@@ -61,7 +63,8 @@ fn run(dir: &Path, (port, pid): (u16, u32), seconds: u32, clients: u32, words: [
     };
     let rate = number("Requests/sec:").unwrap_or_else(|| panic!("{text}"));
     let answers = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<f64>().ok());
-    Run { rate, cpu: spent / answers.unwrap_or_else(|| panic!("{text}")) }
+    let answers = answers.unwrap_or_else(|| panic!("{text}"));
+    Run { answers, rate, cpu: spent / answers }
 }
 
 /// User and system time of a process so far (`proc_pid_stat(5)`, fields 14 and 15, in hundredths of a second).
