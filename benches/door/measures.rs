@@ -30,6 +30,7 @@ fn ratio(of: &[Run], to: &[Run], by: fn(&Run) -> f64) -> f64 {
 }
 
 /// Until one run has been through all tokens, so that each was read from the database before.
+#[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^52")]
 fn warm_up(run: impl Fn() -> Run) {
     let all = |run: Run| run.answers > MANY as f64 * 1.5;
     assert!((0..30).any(|_| all(run())), "the server is too slow to know all tokens");
