@@ -49,9 +49,27 @@ pub struct Provider {
     pub(super) redirect_uri: Url,
     metadata: ArcSwapOption<Metadata>,
     /// When a fetch was last tried; holding it makes fetches one at a time.
-    fetching: Mutex<Option<(Moment, Option<OidcError>)>>,
+    fetching: Mutex<Fetching>,
     /// When a sign of life was last asked for, and what came.
     probed: Mutex<Option<(Moment, Result<(), OidcError>)>>,
+}
+
+/// What is remembered of fetches.
+#[derive(Default)]
+struct Fetching {
+    /// The last one, and what went wrong with it.
+    last: Option<(Moment, Option<OidcError>)>,
+    /// The last one that a token which fits no key asked for.
+    forced_at: Option<Moment>,
+}
+
+/// Why metadata are fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// There are none, or they are old.
+    Old,
+    /// A token fits none of their keys.
+    Unfitting,
 }
 
 /// All configured providers.
@@ -126,7 +144,7 @@ impl Provider {
             clock,
             redirect_uri,
             metadata: ArcSwapOption::empty(),
-            fetching: Mutex::new(None),
+            fetching: Mutex::default(),
             probed: Mutex::new(None),
         })
     }
@@ -164,7 +182,7 @@ impl Provider {
             Some(m) if self.clock.now().since(m.read_at) < FRESH => return Ok(Arc::clone(m)),
             _ => {}
         }
-        match self.fetch().await {
+        match self.fetch(Why::Old).await {
             Ok(fetched) => Ok(fetched),
             Err(e) => known.ok_or(e),
         }
@@ -173,8 +191,8 @@ impl Provider {
     /// Metadata newer than `seen`, because a token did not fit its keys; the same when it is too early
     /// to ask again.
     pub(super) async fn newer_than(&self, seen: &Metadata) -> Option<Arc<Metadata>> {
-        let fetched = self.fetch().await.ok()?;
-        (fetched.read_at > seen.read_at).then_some(fetched)
+        let fetched = self.fetch(Why::Unfitting).await.ok()?;
+        (!std::ptr::eq(&raw const *fetched, seen)).then_some(fetched)
     }
 
     /// Asks the provider for a sign of life, at most twice a second, so that a person is not sent to one
@@ -210,12 +228,20 @@ impl Provider {
         format!("{}/.well-known/openid-configuration", self.settings.issuer.trim_end_matches('/'))
     }
 
-    /// One fetch at a time, and not more than one per cool-down: who comes later gets the same answer.
-    async fn fetch(&self) -> Result<Arc<Metadata>, OidcError> {
-        let mut last = self.fetching.lock().await;
+    /// One fetch at a time, and of each reason not more than one per cool-down: who comes later gets the same
+    /// answer. (Of each: a provider may change its keys right after they were read for the first time.)
+    async fn fetch(&self, why: Why) -> Result<Arc<Metadata>, OidcError> {
+        let mut fetching = self.fetching.lock().await;
         let now = self.clock.now();
+        let is_early = |at: &Moment| now.since(*at) < COOL_DOWN;
+        let may_force = why == Why::Unfitting && !fetching.forced_at.as_ref().is_some_and(is_early);
+        if may_force {
+            fetching.forced_at = Some(now);
+        }
+        let last = &mut fetching.last;
         if let Some((at, failure)) = &*last
-            && now.since(*at) < COOL_DOWN
+            && is_early(at)
+            && !may_force
         {
             return match (failure, self.metadata.load_full()) {
                 (None, Some(metadata)) => Ok(metadata),
