@@ -146,20 +146,9 @@ async fn open(
     let name = person.display_name().to_owned();
     let secret = SessionSecret::from_random(app.entropy.bytes());
     let session = Session {
-        id: SessionId::from_random(app.entropy.bytes()),
-        person: person.id.clone(),
-        provider: provider.id().to_owned(),
         provider_sid: vouched.sid.clone(),
-        role: admitted.role.clone(),
-        scopes: admitted.scopes,
-        rule: admitted.why.clone(),
-        signed_in_at: now,
         proven_at: vouched.auth_time.map_or(now, |at| Moment::from_seconds(at).min(now)),
-        last_seen_at: now,
-        ended_at: None,
-        claims_at: now,
-        ip: from.ip.clone(),
-        user_agent: from.user_agent.clone(),
+        ..session_of(app, &person, provider.id(), &admitted, from)
     };
     let event = NewEvent::new(now, EventName::SignInSucceeded, Actor::new(ActorKind::Person, "", &name))
         .on("session", session.id.as_str())
@@ -179,6 +168,27 @@ async fn open(
     match opened.await? {
         Some(_) => Ok(secret),
         None => Err(FINISHED.into()),
+    }
+}
+
+/// A session that begins now, of somebody who proves now who they are.
+fn session_of(app: &App, person: &Person, provider: &str, admitted: &Admitted, from: &Origin) -> Session {
+    let now = app.now();
+    Session {
+        id: SessionId::from_random(app.entropy.bytes()),
+        person: person.id.clone(),
+        provider: provider.to_owned(),
+        provider_sid: None,
+        role: admitted.role.clone(),
+        scopes: admitted.scopes,
+        rule: admitted.why.clone(),
+        signed_in_at: now,
+        proven_at: now,
+        last_seen_at: now,
+        ended_at: None,
+        claims_at: now,
+        ip: from.ip.clone(),
+        user_agent: from.user_agent.clone(),
     }
 }
 
@@ -231,6 +241,10 @@ pub(super) fn seal(app: &App, tokens: &ProviderTokens) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub struct AdminLink(Mutex<Option<([u8; 32], Moment)>>);
 
+/// What to say to whoever comes with a link that is not, or no longer, good.
+pub const LINK_NOT_GOOD: &str =
+    "this sign-in link was used before or is older than 15 minutes; restart lokid for a new one";
+
 /// How long the link works.
 pub const LINK_LIFE: Duration = Duration::from_mins(15);
 
@@ -278,29 +292,18 @@ pub async fn with_link(
     let Some(good_until) = app.admin_link.take(code, now) else {
         let event = NewEvent::new(now, EventName::SignInFailed, Actor::anonymous());
         app.note(event.because(Outcome::Denied, "link_not_good"), from);
-        let why = "this sign-in link was used before or is older than 15 minutes; restart lokid for a new one";
-        return Err(ActError::NotAdmitted(why.into()));
+        return Err(ActError::NotAdmitted(LINK_NOT_GOOD.into()));
     };
     let mut claims = Claims::new();
     claims.insert("name".into(), "Local administrator".into());
     let person = person_of(app, LOCAL_ISSUER, "administrator", &claims);
     let secret = SessionSecret::from_random(app.entropy.bytes());
-    let session = Session {
-        id: SessionId::from_random(app.entropy.bytes()),
-        person: person.id.clone(),
-        provider: "local".into(),
-        provider_sid: None,
+    let admitted = Admitted {
         role: "admin".into(),
         scopes: app.settings.auth.roles.scopes_of("admin").unwrap_or_default(),
-        rule: "the one-time link from this machine's terminal".into(),
-        signed_in_at: now,
-        proven_at: now,
-        last_seen_at: now,
-        ended_at: None,
-        claims_at: now,
-        ip: from.ip.clone(),
-        user_agent: from.user_agent.clone(),
+        why: "the one-time link from this machine's terminal".into(),
     };
+    let session = session_of(app, &person, "local", &admitted, from);
     let actor = Actor::new(ActorKind::Person, "", person.display_name());
     let event = NewEvent::new(now, EventName::SignInSucceeded, actor)
         .on("session", session.id.as_str())

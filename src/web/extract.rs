@@ -10,7 +10,7 @@ use super::{
     Web,
     client::{Client, origin},
     csrf,
-    limits::TooFast,
+    limits::{Limiter, TooFast},
     problem::Problem,
 };
 use crate::{
@@ -208,6 +208,12 @@ fn counted(web: &Web, req: &HttpRequest, event: NewEvent, problem: Problem) -> P
         }
         Err(fast) => too_fast(web, req, &Actor::anonymous(), fast),
     }
+}
+
+/// Counts a request by its client, whoever that is.
+pub(super) fn count_client(web: &Web, req: &HttpRequest, limiter: &Limiter) -> Result<(), Problem> {
+    let key = web.limits.key_of_ip(Client::of(req).ip);
+    limiter.check(key).map_err(|e| too_fast(web, req, &Actor::anonymous(), e))
 }
 
 /// Records an excess (once a minute for each key) and turns it into an answer.

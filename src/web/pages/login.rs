@@ -14,17 +14,9 @@ use data_encoding::BASE64URL_NOPAD;
 use super::{Shell, html};
 use crate::{
     actions::sign_in,
-    domain::{event::Actor, session::SessionId},
+    domain::session::SessionId,
     oidc::state::SignIn,
-    web::{
-        Web,
-        api::Query,
-        body,
-        client::{Client, origin},
-        csrf, extract,
-        problem::Problem,
-        session_store,
-    },
+    web::{Web, api::Query, body, client::origin, csrf, extract, problem::Problem, session_store},
 };
 
 /// The page waits this long for a provider before it says that it does not answer.
@@ -64,8 +56,7 @@ pub(in crate::web) async fn show(web: Data<Web>, req: HttpRequest) -> Result<Htt
 
 /// `GET /auth/oidc/login`: to the provider.
 pub(in crate::web) async fn begin(web: Data<Web>, req: HttpRequest) -> Result<HttpResponse, Problem> {
-    let key = web.limits.key_of_ip(Client::of(&req).ip);
-    web.limits.sign_in.check(key).map_err(|e| extract::too_fast(&web, &req, &Actor::anonymous(), e))?;
+    extract::count_client(&web, &req, &web.limits.sign_in)?;
     let query = Query::read(req.query_string(), &["return_to", "provider", "fresh"])?;
     let mut all = web.app.providers.iter();
     let provider = match (query.text("provider"), all.next(), all.next()) {
@@ -107,8 +98,7 @@ pub(in crate::web) async fn finish(
     req: HttpRequest,
     session: Session,
 ) -> Result<HttpResponse, Problem> {
-    let key = web.limits.key_of_ip(Client::of(&req).ip);
-    web.limits.callback.check(key).map_err(|e| extract::too_fast(&web, &req, &Actor::anonymous(), e))?;
+    extract::count_client(&web, &req, &web.limits.callback)?;
     let before = session_before(&web, &req).await;
     let cookie = |begun: &SignIn| web.sign_in_secret(&req, begun.label());
     let done = sign_in::finish(&web.app, req.query_string(), cookie, before, &origin(&req)).await?;
@@ -151,8 +141,7 @@ pub(in crate::web) async fn use_link(
     code: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let key = web.limits.key_of_ip(Client::of(&req).ip);
-    web.limits.callback.check(key).map_err(|e| extract::too_fast(&web, &req, &Actor::anonymous(), e))?;
+    extract::count_client(&web, &req, &web.limits.callback)?;
     csrf::same_origin(&web, &req)?;
     body::form(&web, &req, payload, &csrf::token_for(&web, &code)).await?;
     let before = session_before(&web, &req).await;
@@ -161,6 +150,5 @@ pub(in crate::web) async fn use_link(
 }
 
 fn link_not_good() -> Problem {
-    let why = "this sign-in link was used before or is older than 15 minutes; restart lokid for a new one";
-    Problem::new(StatusCode::FORBIDDEN, why)
+    Problem::new(StatusCode::FORBIDDEN, sign_in::LINK_NOT_GOOD)
 }

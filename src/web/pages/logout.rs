@@ -15,13 +15,7 @@ use super::{Shell, html};
 use crate::{
     actions::{ActError, sessions},
     authn::CredentialRefused,
-    domain::event::Actor,
-    web::{
-        Web, body,
-        client::{Client, origin},
-        csrf, extract,
-        problem::Problem,
-    },
+    web::{Web, body, client::origin, csrf, extract, problem::Problem},
 };
 
 #[derive(Template)]
@@ -86,8 +80,7 @@ pub(in crate::web) async fn back_channel(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let key = web.limits.key_of_ip(Client::of(&req).ip);
-    web.limits.callback.check(key).map_err(|e| extract::too_fast(&web, &req, &Actor::anonymous(), e))?;
+    extract::count_client(&web, &req, &web.limits.callback)?;
     let refused = |detail: String| Problem::bad_request(detail).with(CACHE_CONTROL, "no-store");
     let form = body::unbound_form(&web, &req, payload).await.map_err(|e| refused(e.detail))?;
     let mut tokens = form.all("logout_token");
