@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
+    assertion::Issued,
     keys::{self, KeysRefused},
     sign_in::AdminLink,
 };
@@ -36,6 +37,8 @@ pub struct App {
     pub sealer: Sealer,
     /// Our signing keys.
     pub keys: ArcSwap<Keyring>,
+    /// Assertions of the last minute.
+    pub assertions: Issued,
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -76,13 +79,14 @@ impl App {
     pub async fn start(settings: Settings, clock: Clock, is_server: bool) -> Result<Arc<Self>, StartError> {
         let store = Store::open(open_place(&settings.database, &node_name(), is_server)).await?;
         let sealer = sealer(&settings)?;
-        let keys = ArcSwap::from_pointee(keys::read(&settings.signing)?);
+        let keys = ArcSwap::from_pointee(keys::ring(&settings, &store, &sealer, clock.now(), is_server).await?);
         let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
         Ok(Arc::new(Self {
             authn: Authn::new(store.clone(), clock.clone(), settings.auth.sessions, CACHED),
             events: EventQueue::start(store.clone(), clock.clone(), settings.audit_queue),
             started_at: clock.now(),
             admin_link: AdminLink::default(),
+            assertions: Issued::default(),
             entropy: Entropy,
             keys,
             providers,

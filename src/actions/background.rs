@@ -25,7 +25,7 @@ pub async fn run(app: Arc<App>) {
     let mut expiries = tokio::time::interval(NOTE_EXPIRIES);
     let mut sweep = tokio::time::interval(SWEEP);
     let mut look = tokio::time::interval(LOOK_AT_KEYS);
-    let mut watch = super::keys::Watch::default();
+    let mut watch = super::keys::watch::Watch::default();
     loop {
         let done = tokio::select! {
             _ = uses.tick() => write_uses(&app).await,

@@ -1,7 +1,9 @@
 //! What a caller may do: one function an act. Each takes a permit ([`Caller`]) and checked values, makes
 //! the change together with its event, and knows nothing of HTTP.
 
+pub mod access;
 pub mod app;
+pub mod assertion;
 pub mod audit;
 pub mod background;
 pub mod keys;
@@ -16,7 +18,7 @@ pub use app::App;
 use crate::{
     domain::scope::ScopeSet,
     oidc::OidcError,
-    store::{StoreError, tokens::MintRefused},
+    store::{StoreError, signing_keys::StepRefused, tokens::MintRefused},
 };
 
 /// Why an act did not happen. Nothing was changed.
@@ -56,6 +58,9 @@ pub enum ActError {
     /// The thing is no longer in the state that the act needs.
     #[error("{0}")]
     Conflict(String),
+    /// A step of a key's rotation.
+    #[error(transparent)]
+    Step(#[from] StepRefused),
     /// A sign-in or logout token failed.
     #[error(transparent)]
     Oidc(#[from] OidcError),

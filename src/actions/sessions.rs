@@ -31,19 +31,29 @@ const LEASE: Duration = Duration::from_secs(30);
 /// [`CredentialRefused`].
 pub async fn resolve(app: &App, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
     let known = app.authn.by_session(secret).await?;
-    let Some(provider) = app.providers.find(&known.session.provider) else { return Ok(known) };
+    if refreshed(app, &known).await { app.authn.by_session(secret).await } else { Ok(known) }
+}
+
+/// As [`resolve`], for the cookie that other apps of the same parent domain see.
+///
+/// # Errors
+/// [`CredentialRefused`].
+pub async fn resolve_door(app: &App, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
+    let known = app.authn.by_door(secret).await?;
+    if refreshed(app, &known).await { app.authn.by_door(secret).await } else { Ok(known) }
+}
+
+/// Has claims read again that are too old. Answers whether something changed.
+async fn refreshed(app: &App, known: &KnownSession) -> bool {
+    let Some(provider) = app.providers.find(&known.session.provider) else { return false };
     if app.now().since(known.session.claims_at) < provider.settings().refresh_interval {
-        return Ok(known);
+        return false;
     }
     // Boxed: a request that need not ask should not carry the room for it.
-    match Box::pin(refresh(app, provider, &known)).await {
-        Ok(true) => app.authn.by_session(secret).await,
-        Ok(false) => Ok(known),
-        Err(e) => {
-            tracing::warn!(error = %e, session = %known.session.id, "a session's claims could not be stored");
-            Ok(known)
-        }
-    }
+    Box::pin(refresh(app, provider, known)).await.unwrap_or_else(|e| {
+        tracing::warn!(error = %e, session = %known.session.id, "a session's claims could not be stored");
+        false
+    })
 }
 
 /// As [`resolve`], if nobody needs to be asked. `None` says nothing.
@@ -121,6 +131,7 @@ async fn store_refreshed(
             role: admitted.role,
             scopes: admitted.scopes,
             rule: admitted.why,
+            groups: admitted.groups,
             sealed: Some(seal(app, &vouched.tokens)),
             at: now,
             changed,

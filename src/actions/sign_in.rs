@@ -160,6 +160,7 @@ async fn open(
         person,
         session,
         digest: secret.digest(),
+        door_digest: secret.door_digest(),
         sealed: Some(seal(app, &vouched.tokens)),
         replaces,
         once: (sign_in.id.clone(), sign_in.expires_at()),
@@ -182,6 +183,7 @@ fn session_of(app: &App, person: &Person, provider: &str, admitted: &Admitted, f
         role: admitted.role.clone(),
         scopes: admitted.scopes,
         rule: admitted.why.clone(),
+        groups: admitted.groups.clone(),
         signed_in_at: now,
         proven_at: now,
         last_seen_at: now,
@@ -197,6 +199,24 @@ pub(super) struct Admitted {
     pub(super) role: String,
     pub(super) scopes: crate::domain::scope::ScopeSet,
     pub(super) why: String,
+    pub(super) groups: Vec<String>,
+}
+
+/// Groups that are kept of a person, and how long a name may be.
+const MOST_GROUPS: usize = 200;
+const LONGEST_GROUP: usize = 200;
+
+/// The names in the provider's groups claim: texts only, what is longer than any name is not one.
+fn groups_of(app: &App, provider: &str, claims: &Claims) -> Vec<String> {
+    let path = app.providers.find(provider).map(|p| &p.settings().groups_claim);
+    let values = match path.and_then(|path| path.find(claims)) {
+        Some(serde_json::Value::Array(values)) => values.as_slice(),
+        Some(value) => std::slice::from_ref(value),
+        None => &[],
+    };
+    let names = values.iter().filter_map(serde_json::Value::as_str);
+    let sound = |name: &&str| (1..=LONGEST_GROUP).contains(&name.len()) && !name.chars().any(char::is_control);
+    names.filter(sound).take(MOST_GROUPS).map(str::to_owned).collect()
 }
 
 /// Whether the claims let somebody in, and as what.
@@ -210,7 +230,9 @@ pub(super) fn admit(app: &App, provider: &str, claims: &Claims) -> Result<Admitt
     let default = auth.default_role.as_deref().unwrap_or_default();
     let granted = claim::grant(&auth.rules, default, provider, claims);
     match auth.roles.scopes_of(&granted.role) {
-        Some(scopes) => Ok(Admitted { role: granted.role, scopes, why: granted.why }),
+        Some(scopes) => {
+            Ok(Admitted { role: granted.role, scopes, why: granted.why, groups: groups_of(app, provider, claims) })
+        }
         None => Err(ActError::NotAdmitted("your account has no role here; ask an administrator".into())),
     }
 }
@@ -227,6 +249,7 @@ pub(super) fn person_of(app: &App, issuer: &str, subject: &str, claims: &Claims)
         email: text("email"),
         email_verified: claim::verified_email(claims).is_some(),
         name: text("name").or_else(|| text("preferred_username")),
+        username: text("preferred_username"),
         first_seen_at: now,
         last_seen_at: now,
     }
@@ -302,6 +325,7 @@ pub async fn with_link(
         role: "admin".into(),
         scopes: app.settings.auth.roles.scopes_of("admin").unwrap_or_default(),
         why: "the one-time link from this machine's terminal".into(),
+        groups: Vec::new(),
     };
     let session = session_of(app, &person, "local", &admitted, from);
     let actor = Actor::new(ActorKind::Person, "", person.display_name());
@@ -311,7 +335,16 @@ pub async fn with_link(
         .with("provider", "local")
         .with("role", "admin");
     let once = (format!("link {}", session.id), now.plus(LINK_LIFE));
-    let opened = app.store.act(Open { person, session, digest: secret.digest(), sealed: None, replaces, once, event });
+    let opened = app.store.act(Open {
+        person,
+        session,
+        digest: secret.digest(),
+        door_digest: secret.door_digest(),
+        sealed: None,
+        replaces,
+        once,
+        event,
+    });
     if let Err(e) = opened.await {
         app.admin_link.give_back(code, good_until);
         return Err(e.into());

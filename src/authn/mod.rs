@@ -8,9 +8,14 @@ pub mod session;
 pub mod token;
 pub mod uses;
 
+use std::hash::Hash;
+
+use quick_cache::{UnitWeighter, sync};
+
 use crate::{
     domain::{
         session::SessionLimits,
+        spread::Spread,
         time::{Clock, Moment},
         token::{NotAToken, TokenId},
     },
@@ -73,6 +78,15 @@ impl CredentialRefused {
             Self::Unavailable(_) => "unavailable",
         }
     }
+}
+
+/// What is known by a digest.
+type DigestCache<K, V> = sync::Cache<K, V, UnitWeighter, Spread>;
+
+fn digest_cache<K: Hash + Eq + Clone, V: Clone>(capacity: u64) -> DigestCache<K, V> {
+    // It grows with what is in it; room for all at once would count as memory from the start.
+    let few = 64;
+    sync::Cache::with(few, capacity, UnitWeighter, Spread::default(), sync::DefaultLifecycle::default())
 }
 
 impl Authn {

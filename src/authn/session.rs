@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use super::{Authn, CredentialRefused, uses::Use};
-use crate::domain::{
-    identity::Identity,
-    session::{Session, SessionId, digest_of},
-    time::Moment,
+use super::{Authn, CredentialRefused, DigestCache, digest_cache, uses::Use};
+use crate::{
+    domain::{
+        identity::Identity,
+        session::{Session, SessionId, digest_of},
+        time::Moment,
+    },
+    store::sessions::SessionOfPerson,
 };
 
 /// A session's last request is noted once in this while.
@@ -29,14 +32,17 @@ pub struct KnownSession {
 }
 
 pub(super) struct Cache {
-    known: moka::sync::Cache<[u8; 32], (u64, Arc<KnownSession>)>,
+    known: DigestCache<[u8; 32], (u64, Arc<KnownSession>)>,
+    /// By the cookie of other apps.
+    doors: DigestCache<[u8; 32], (u64, Arc<KnownSession>)>,
     seen: moka::sync::Cache<SessionId, Arc<AtomicI64>>,
 }
 
 impl Cache {
     pub(super) fn new(capacity: u64, idle: Duration) -> Self {
         Self {
-            known: moka::sync::Cache::new(capacity),
+            known: digest_cache(capacity),
+            doors: digest_cache(capacity),
             seen: moka::sync::Cache::builder().max_capacity(capacity).time_to_idle(idle).build(),
         }
     }
@@ -61,18 +67,49 @@ impl Authn {
             return self.admit(&known, now).map(|()| known);
         }
         let found = self.store.session_by_digest(&digest).await?.ok_or(CredentialRefused::NoSession)?;
-        let session = found.session;
-        let stored = session.last_seen_at.millis();
-        let last_seen = self.sessions.seen.get_with_by_ref(&session.id, || Arc::new(AtomicI64::new(stored)));
-        last_seen.fetch_max(stored, Ordering::Relaxed);
-        let ends = session.signed_in_at.plus(self.limits.absolute);
-        let identity = Arc::new(Identity::of_session(&session, &found.name, found.email, ends));
-        let known = Arc::new(KnownSession { identity, session, last_seen });
+        let known = self.known(found);
         self.admit(&known, now)?;
         if let Some(epoch) = epoch {
             self.sessions.known.insert(digest, (epoch, Arc::clone(&known)));
         }
         Ok(known)
+    }
+
+    /// Whose live session the cookie of other apps belongs to. It is good for nothing else, and the cookie of
+    /// lokid itself is not good for this.
+    ///
+    /// # Errors
+    /// [`CredentialRefused::NoSession`] when it is over or never was one.
+    pub async fn by_door(&self, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
+        if secret.len() != 43 {
+            return Err(CredentialRefused::NoSession);
+        }
+        let digest = digest_of(secret);
+        let now = self.clock.now();
+        let epoch = self.store.rights().epoch();
+        if let Some(epoch) = epoch
+            && let Some((seen, known)) = self.sessions.doors.get(&digest)
+            && seen == epoch
+        {
+            return self.admit(&known, now).map(|()| known);
+        }
+        let found = self.store.session_by_door(&digest).await?.ok_or(CredentialRefused::NoSession)?;
+        let known = self.known(found);
+        self.admit(&known, now)?;
+        if let Some(epoch) = epoch {
+            self.sessions.doors.insert(digest, (epoch, Arc::clone(&known)));
+        }
+        Ok(known)
+    }
+
+    fn known(&self, found: SessionOfPerson) -> Arc<KnownSession> {
+        let session = found.session;
+        let stored = session.last_seen_at.millis();
+        let last_seen = self.sessions.seen.get_with_by_ref(&session.id, || Arc::new(AtomicI64::new(stored)));
+        last_seen.fetch_max(stored, Ordering::Relaxed);
+        let ends = session.signed_in_at.plus(self.limits.absolute);
+        let identity = Arc::new(Identity::of_session(&session, found.profile, ends));
+        Arc::new(KnownSession { identity, session, last_seen })
     }
 
     /// Whose live session this is, if that can be said without asking the database. `None` says nothing:

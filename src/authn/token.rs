@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Authn, CredentialRefused, uses::Use};
+use super::{Authn, CredentialRefused, DigestCache, digest_cache, uses::Use};
 use crate::domain::{
     identity::Identity,
     time::Moment,
@@ -30,7 +30,7 @@ struct Known {
 }
 
 pub(super) struct Cache {
-    known: moka::sync::Cache<TokenDigest, (u64, Arc<Known>)>,
+    known: DigestCache<TokenDigest, (u64, Arc<Known>)>,
     /// Tokens whose use made an event lately; outlives the entries above, which any revocation ends.
     told: moka::sync::Cache<TokenId, ()>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(capacity: u64) -> Self {
         Self {
-            known: moka::sync::Cache::new(capacity),
+            known: digest_cache(capacity),
             told: moka::sync::Cache::builder().max_capacity(capacity).time_to_live(EVENT_EVERY).build(),
         }
     }

@@ -62,11 +62,8 @@ impl Backend {
     }
 
     async fn local(sources: &Sources) -> Result<Self, Failure> {
-        let settings = sources.load()?;
-        let app = App::start(settings, Clock::system(), false).await?;
-        let user = sources.env.get("USER").or_else(|| sources.env.get("LOGNAME")).map_or("terminal", String::as_str);
-        let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
-        Ok(Self::Local(app, Arc::new(Identity::at_the_terminal(&user))))
+        let (app, who) = local_app(sources).await?;
+        Ok(Self::Local(app, who))
     }
 
     /// Commits what waits.
@@ -215,7 +212,16 @@ impl Backend {
     }
 }
 
-fn permit<R: Right>(who: &Arc<Identity>) -> Result<Caller<R>, Failure> {
+/// The local database, and whoever may open it.
+pub(super) async fn local_app(sources: &Sources) -> Result<(Arc<App>, Arc<Identity>), Failure> {
+    let settings = sources.load()?;
+    let app = App::start(settings, Clock::system(), false).await?;
+    let user = sources.env.get("USER").or_else(|| sources.env.get("LOGNAME")).map_or("terminal", String::as_str);
+    let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
+    Ok((app, Arc::new(Identity::at_the_terminal(&user))))
+}
+
+pub(super) fn permit<R: Right>(who: &Arc<Identity>) -> Result<Caller<R>, Failure> {
     Arc::clone(who).acting_as().map_err(|_| Failure::new("this is not permitted at the terminal"))
 }
 

@@ -1,11 +1,13 @@
 //! Arguments, output, exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+mod access;
 mod audit;
 mod backend;
 mod demo;
 mod doctor;
 mod keys;
 mod print;
+mod proxy;
 mod settings;
 mod start;
 mod token;
@@ -49,6 +51,16 @@ enum Command {
     /// Signing keys
     #[command(subcommand)]
     Keys(keys::Verb),
+    /// Print what a reverse proxy must be told so that it asks lokid about every request
+    ProxyConfig {
+        /// Which proxy
+        proxy: proxy::Proxy,
+        /// Only for the app at this host
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// Say which rule lets somebody into an app behind the door, or does not
+    CheckAccess(access::CheckAccess),
     /// Look at the configuration
     #[command(subcommand)]
     Config(settings::Verb),
@@ -134,7 +146,9 @@ async fn run(cli: Cli) -> Done {
         Command::Enterprise(Enterprise::Status(target)) => backend::status(&common, &target).await,
         Command::Enterprise(Enterprise::Token(verb)) => verb.run(&common).await,
         Command::Enterprise(Enterprise::Audit(verb)) => verb.run(&common).await,
-        Command::Keys(verb) => verb.run(&common),
+        Command::Keys(verb) => verb.run(&common).await,
+        Command::ProxyConfig { proxy, host } => proxy::run(&common, proxy, host.as_deref()),
+        Command::CheckAccess(verb) => verb.run(&common).await,
         Command::Config(verb) => verb.run(&common),
         Command::Doctor => doctor::run(&common).await,
         Command::Completions { shell } => {

@@ -46,6 +46,8 @@ pub struct Limits {
     pub token_creation: Option<Rate>,
     /// Requests of one caller.
     pub api: Option<Rate>,
+    /// Requests of one caller to other apps.
+    pub forward_auth: Option<Rate>,
     /// Longest body, in bytes.
     pub body_bytes: usize,
     /// How long a body may take to arrive.
@@ -61,6 +63,7 @@ pub(super) fn read(place: Place<'_>) -> Limits {
         bad_credentials: rate("bad_credentials"),
         token_creation: rate("token_creation"),
         api: rate("api"),
+        forward_auth: rate("forward_auth"),
         body_bytes: place.number("limits.body_bytes").unwrap_or(65_536),
         body_timeout: place.duration("limits.body_timeout").unwrap_or(Duration::from_secs(10)),
     }

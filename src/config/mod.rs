@@ -3,6 +3,7 @@
 //!
 //! Order: flag, environment, file, default. This is the only room that reads the environment.
 
+pub mod apps;
 pub mod auth;
 pub mod keys;
 pub mod limits;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub limits: limits::Limits,
     /// Where our signing keys are.
     pub signing: server::Signing,
+    /// Apps behind the same door.
+    pub apps: apps::Apps,
     /// How many refusals may wait to be written.
     pub audit_queue: usize,
     /// The tree these came from, for `config show`.
@@ -183,6 +186,7 @@ fn structured(key: &Key, text: &str, origin: &Origin) -> Result<Node, String> {
 fn build(place: Place<'_>, root: &Node, warnings: Vec<String>) -> Settings {
     let server = server::read_server(place);
     let auth = auth::read(place, &server);
+    let apps = apps::read(place, &server, &auth.roles);
     Settings {
         database: server::read_database(place),
         log: server::read_log(place),
@@ -190,6 +194,7 @@ fn build(place: Place<'_>, root: &Node, warnings: Vec<String>) -> Settings {
         signing: server::read_signing(place),
         audit_queue: place.number("enterprise.audit.queue").unwrap_or(8192),
         effective: reference::effective(root),
+        apps,
         auth,
         server,
         warnings,

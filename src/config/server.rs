@@ -1,6 +1,6 @@
 //! Listening, the outside address, the database and the logs.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -84,6 +84,8 @@ pub enum Signing {
     File(PathBuf),
     /// Given with the settings.
     Given(Secret),
+    /// In the database, sealed under `server.secret`; replaced after a while, if one is set.
+    Kept(Option<Duration>),
     /// Nowhere: the process makes one for itself.
     Ephemeral,
 }
@@ -207,11 +209,26 @@ pub(super) fn read_database(place: Place<'_>) -> Database {
 }
 
 pub(super) fn read_signing(place: Place<'_>) -> Signing {
-    match (place.text("signing_key_file"), place.text("signing_key")) {
-        (Some(file), _) => Signing::File(PathBuf::from(file)),
-        (None, Some(text)) => Signing::Given(Secret::new(text)),
-        (None, None) => Signing::Ephemeral,
+    let every = place.duration("keys.rotate_every");
+    if every.is_some_and(|every| every < Duration::from_hours(1)) {
+        place.fault("keys.rotate_every", "must be at least 1h: a rotation itself takes minutes");
     }
+    // seeds/000's file, where it is.
+    let of_certs = place.text("certs_dir").map(|dir| PathBuf::from(dir).join("jwt/private.key"));
+    let signing = match (place.text("signing_key_file"), place.text("signing_key"), of_certs) {
+        (Some(file), _, _) => Signing::File(PathBuf::from(file)),
+        (None, Some(text), _) => Signing::Given(Secret::new(text)),
+        (None, None, Some(file)) if file.is_file() => Signing::File(file),
+        _ if place.text("server.secret").is_some() => Signing::Kept(every),
+        _ => Signing::Ephemeral,
+    };
+    if every.is_some() && !matches!(signing, Signing::Kept(_)) {
+        place.fault(
+            "keys.rotate_every",
+            "is for keys that are kept in the database: set server.secret and no signing_key",
+        );
+    }
+    signing
 }
 
 pub(super) fn read_log(place: Place<'_>) -> Log {

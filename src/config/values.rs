@@ -45,14 +45,14 @@ pub(super) struct Place<'t> {
     node: Option<&'t Node>,
     /// The path in the table: `enterprise.auth.oidc[]`.
     row: &'t str,
-    /// The path for people: `enterprise.auth.oidc[1]`.
-    number: Option<usize>,
+    /// The numbers of the entries that it lies in, for people: `enterprise.auth.oidc[1]`.
+    numbers: [Option<usize>; 2],
     faults: &'t RefCell<Vec<Fault>>,
 }
 
 impl<'t> Place<'t> {
     pub(super) fn root(node: &'t Node, faults: &'t RefCell<Vec<Fault>>) -> Self {
-        Self { node: Some(node), row: "", number: None, faults }
+        Self { node: Some(node), row: "", numbers: [None; 2], faults }
     }
 
     fn row_of(&self, key: &str) -> String {
@@ -60,10 +60,8 @@ impl<'t> Place<'t> {
     }
 
     fn name_of(&self, key: &str) -> String {
-        match self.number {
-            Some(n) => self.row_of(key).replace("[]", &format!("[{n}]")),
-            None => self.row_of(key),
-        }
+        let numbered = |name: String, n: usize| name.replacen("[]", &format!("[{n}]"), 1);
+        self.numbers.into_iter().flatten().fold(self.row_of(key), numbered)
     }
 
     fn find(&self, key: &str) -> Option<&'t Node> {
@@ -138,7 +136,11 @@ impl<'t> Place<'t> {
 
     /// The entries of a [`Kind::Entries`]; `row` is its path in the table with `[]`.
     pub(super) fn entries(&self, key: &str, row: &'t str) -> Vec<Self> {
-        let at = |(number, node)| Place { node: Some(node), row, number: Some(number), faults: self.faults };
+        let numbers = |number| match self.numbers[0] {
+            Some(outer) => [Some(outer), Some(number)],
+            None => [Some(number), None],
+        };
+        let at = |(number, node)| Place { node: Some(node), row, numbers: numbers(number), faults: self.faults };
         match self.find(key) {
             Some(Node { value: Value::List(items), .. }) => items.iter().enumerate().map(at).collect(),
             Some(node @ Node { value: Value::Map(_), .. }) => vec![at((0, node))],

@@ -16,25 +16,44 @@ pub(crate) fn are_letters(text: &str) -> bool {
 macro_rules! public_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; $prefix.len() + 12]);
 
         impl $name {
             /// A new id from random bytes.
             pub fn from_random(random: [u8; 12]) -> Self {
-                Self(format!(concat!($prefix, "{}"), $crate::domain::id::letters(random)))
+                Self::of_letters(&$crate::domain::id::letters(random))
+            }
+
+            fn of_letters(letters: &str) -> Self {
+                let mut text = [0; $prefix.len() + 12];
+                let (prefix, rest) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                rest.copy_from_slice(letters.as_bytes());
+                Self(text)
             }
 
             /// The id as written.
             pub fn as_str(&self) -> &str {
-                &self.0
+                std::str::from_utf8(&self.0).expect("made of ASCII")
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
@@ -43,7 +62,7 @@ macro_rules! public_id {
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text.strip_prefix($prefix) {
-                    Some(rest) if $crate::domain::id::are_letters(rest) => Ok(Self(text.to_owned())),
+                    Some(rest) if $crate::domain::id::are_letters(rest) => Ok(Self::of_letters(rest)),
                     _ => Err($crate::domain::id::NotAnId { prefix: $prefix }),
                 }
             }

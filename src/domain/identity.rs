@@ -40,6 +40,19 @@ impl Credential {
     }
 }
 
+/// What a page, a header or an assertion says of a person.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// What to call them.
+    pub name: String,
+    /// Their address.
+    pub email: Option<String>,
+    /// Whether the provider vouches for the address.
+    pub email_verified: bool,
+    /// `preferred_username`.
+    pub username: Option<String>,
+}
+
 /// A checked credential turned into somebody.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -55,6 +68,12 @@ pub struct Identity {
     pub expires_at: Option<Moment>,
     /// E-mail, when the credential is a person's.
     pub email: Option<String>,
+    /// Whether the provider vouches for the address.
+    pub email_verified: bool,
+    /// What the provider calls the person (`preferred_username`).
+    pub username: Option<String>,
+    /// The groups that the provider names.
+    pub groups: Vec<String>,
 }
 
 impl Identity {
@@ -67,18 +86,24 @@ impl Identity {
             scopes: token.scopes,
             expires_at: token.expires_at,
             email: None,
+            email_verified: false,
+            username: None,
+            groups: Vec::new(),
         }
     }
 
     /// A signed-in person.
-    pub fn of_session(session: &Session, name: &str, email: Option<String>, expires_at: Moment) -> Self {
+    pub fn of_session(session: &Session, person: Profile, expires_at: Moment) -> Self {
         Self {
-            actor: Actor::new(ActorKind::Person, session.person.as_str(), name),
+            actor: Actor::new(ActorKind::Person, session.person.as_str(), &person.name),
             credential: Credential::Session { id: session.id.clone(), proven_at: session.proven_at },
             role: Some(session.role.clone()),
             scopes: session.scopes,
             expires_at: Some(expires_at),
-            email,
+            email: person.email,
+            email_verified: person.email_verified,
+            username: person.username,
+            groups: session.groups.clone(),
         }
     }
 
@@ -91,7 +116,15 @@ impl Identity {
             scopes: ScopeSet::of(&[Scope::All]),
             expires_at: None,
             email: None,
+            email_verified: false,
+            username: None,
+            groups: Vec::new(),
         }
+    }
+
+    /// The address, if the provider vouches for it.
+    pub fn verified_email(&self) -> Option<&str> {
+        self.email.as_deref().filter(|_| self.email_verified)
     }
 
     /// The permit for `R`, if this identity may have it.
@@ -154,6 +187,8 @@ rights! {
     ManageTokens = Access::Scope(Scope::All);
     /// To see people and end their sessions.
     ManagePeople = Access::Scope(Scope::All);
+    /// To see and rotate our signing keys.
+    ManageKeys = Access::Scope(Scope::All);
 }
 
 /// Somebody who may do `R`. Only [`Identity::acting_as`] makes one.

@@ -26,6 +26,8 @@ pub struct Person {
     pub email_verified: bool,
     /// What to call them, if the issuer says so.
     pub name: Option<String>,
+    /// What they call themselves at the issuer (`preferred_username`); may change and be taken by another.
+    pub username: Option<String>,
     /// When they first signed in.
     pub first_seen_at: Moment,
     /// When they last signed in.

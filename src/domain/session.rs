@@ -32,12 +32,23 @@ impl SessionSecret {
     pub fn digest(&self) -> [u8; 32] {
         digest_of(&self.0)
     }
+
+    /// What is stored of [`door_secret`].
+    pub fn door_digest(&self) -> [u8; 32] {
+        digest_of(&door_secret(&self.0))
+    }
 }
 
 impl fmt::Debug for SessionSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionSecret(…)")
     }
+}
+
+/// What the cookie of other apps holds (`loki_door`): one-way from the session's own, so that whoever sees it
+/// cannot come to lokid itself with it.
+pub fn door_secret(secret: &str) -> String {
+    BASE64URL_NOPAD.encode(&digest_of(&format!("lokid forward-auth v1\n{secret}")))
 }
 
 /// SHA-256 of a cookie's content.
@@ -73,6 +84,8 @@ pub struct Session {
     pub scopes: ScopeSet,
     /// Which rule gave the role, for `/account`.
     pub rule: String,
+    /// The groups that the provider names.
+    pub groups: Vec<String>,
     /// When the person signed in.
     pub signed_in_at: Moment,
     /// When the person last proved who they are: at sign-in or, as the provider says, before it.
@@ -131,6 +144,7 @@ mod tests {
             role: "viewer".into(),
             scopes: ScopeSet::EMPTY,
             rule: String::new(),
+            groups: vec![],
             signed_in_at: start,
             proven_at: start,
             last_seen_at: start,

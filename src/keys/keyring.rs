@@ -29,6 +29,11 @@ impl Keyring {
         Self::of(vec![SigningKey::generate()], true)
     }
 
+    /// Of keys that were read already; the first signs. `None` without one.
+    pub fn of_keys(keys: Vec<SigningKey>) -> Option<Self> {
+        (!keys.is_empty()).then(|| Self::of(keys, false))
+    }
+
     fn of(keys: Vec<SigningKey>, ephemeral: bool) -> Self {
         let published: Vec<Value> = if ephemeral { Vec::new() } else { keys.iter().map(SigningKey::jwk).collect() };
         let jwks = json!({"keys": published}).to_string();

@@ -24,6 +24,8 @@ pub enum Purpose {
     SignIn,
     /// A provider's refresh and ID tokens, kept in the database.
     ProviderTokens,
+    /// A private key that signs assertions, kept in the database.
+    SigningKey,
 }
 
 impl Purpose {
@@ -31,6 +33,7 @@ impl Purpose {
         match self {
             Self::SignIn => b"lokid sign-in state v1",
             Self::ProviderTokens => b"lokid provider tokens v1",
+            Self::SigningKey => b"lokid signing key v1",
         }
     }
 }

@@ -13,6 +13,7 @@ mod open;
 pub mod people;
 mod rights;
 pub mod sessions;
+pub mod signing_keys;
 mod sqlite;
 mod statements;
 pub mod tokens;

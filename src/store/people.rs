@@ -9,13 +9,16 @@ use crate::domain::{
 
 statements! {
     /// Writes down what a provider says of somebody; who is known keeps their id.
-    REMEMBER = "INSERT INTO people (id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (issuer, subject) DO UPDATE SET email = excluded.email, \
-         email_verified = excluded.email_verified, name = excluded.name, last_seen_at = excluded.last_seen_at RETURNING id";
+    REMEMBER = "INSERT INTO people (id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at, username) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) ON CONFLICT (issuer, subject) DO UPDATE SET email = excluded.email, \
+         email_verified = excluded.email_verified, name = excluded.name, username = excluded.username, last_seen_at = excluded.last_seen_at RETURNING id";
     /// One person.
-    BY_ID = "SELECT id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at FROM people WHERE id = $1";
+    BY_ID = "SELECT id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at, username FROM people WHERE id = $1";
+    /// By address or public id, latest sign-in first.
+    NAMED = "SELECT id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at, username FROM people \
+         WHERE id = $1 OR lower(email) = lower($1) ORDER BY last_seen_at DESC LIMIT 2";
     /// A page of people, latest sign-in first.
-    PAGE = "SELECT id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at FROM people \
+    PAGE = "SELECT id, issuer, subject, email, email_verified, name, first_seen_at, last_seen_at, username FROM people \
          WHERE last_seen_at < $1 OR (last_seen_at = $1 AND id < $2) ORDER BY last_seen_at DESC, id DESC LIMIT $3";
     /// Takes an identifier that may be used once.
     TAKE = "INSERT INTO once (kind, id, expires_at) VALUES ($1, $2, $3) ON CONFLICT (kind, id) DO NOTHING";
@@ -28,7 +31,7 @@ statements! {
 row! {
     PersonRow {
         id: String, issuer: String, subject: String, email: Option<String>, email_verified: i64, name: Option<String>,
-        first_seen_at: i64, last_seen_at: i64,
+        first_seen_at: i64, last_seen_at: i64, username: Option<String>,
     }
 }
 
@@ -41,6 +44,7 @@ impl PersonRow {
             email: self.email,
             email_verified: self.email_verified == 1,
             name: self.name,
+            username: self.username,
             first_seen_at: Moment::from_millis(self.first_seen_at),
             last_seen_at: Moment::from_millis(self.last_seen_at),
         })
@@ -57,6 +61,7 @@ pub(super) async fn remember(conn: &mut Conn, person: &Person) -> Result<PersonI
         .bind(i64::from(person.email_verified))
         .bind(person.name.clone().map(storable))
         .bind(person.last_seen_at.millis())
+        .bind(person.username.clone().map(storable))
         .fetch_one(conn)
         .await?);
     id.parse().map_err(|_| StoreError::Damaged("a person's id"))
@@ -84,6 +89,15 @@ impl Store {
         let row: Option<PersonRow> =
             on_db!(&self.db, pool => sqlx::query_as(BY_ID).bind(id.as_str()).fetch_optional(pool).await?);
         row.map(PersonRow::read).transpose()
+    }
+
+    /// The people of this address or public id, at most two.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn people_named(&self, name: &str) -> Result<Vec<Person>, StoreError> {
+        let rows: Vec<PersonRow> = on_db!(&self.db, pool => sqlx::query_as(NAMED).bind(name).fetch_all(pool).await?);
+        rows.into_iter().map(PersonRow::read).collect()
     }
 
     /// Whether a sign-in was finished before.

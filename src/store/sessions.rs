@@ -3,6 +3,8 @@
 use super::{Act, Batch, Store, StoreError, people, statements::statements};
 use crate::domain::{
     event::{EventName, NewEvent, Outcome},
+    identity::Profile,
+    ledger::storable,
     person::{Person, PersonId},
     scope::ScopeSet,
     session::{Session, SessionId},
@@ -13,8 +15,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT s.id, s.person, s.provider, s.provider_sid, s.role, s.scopes, s.rule, s.signed_in_at, s.proven_at, s.last_seen_at, ",
-            "s.ended_at, s.claims_at, s.ip, s.user_agent, p.name AS person_name, p.email AS person_email, ",
-            "p.subject AS person_subject FROM sessions s JOIN people p ON p.id = s.person ",
+            "s.ended_at, s.claims_at, s.ip, s.user_agent, s.group_names, p.name AS person_name, p.email AS person_email, ",
+            "p.email_verified, p.username, p.subject AS person_subject FROM sessions s JOIN people p ON p.id = s.person ",
             $rest
         )
     };
@@ -23,6 +25,8 @@ macro_rules! select {
 statements! {
     /// By the digest of what the cookie holds.
     BY_DIGEST = select!("WHERE s.digest = $1");
+    /// By the digest of what the cookie of other apps holds.
+    BY_DOOR = select!("WHERE s.door_digest = $1");
     /// By public id.
     BY_ID = select!("WHERE s.id = $1");
     /// One person's that have not ended, newest first.
@@ -32,8 +36,8 @@ statements! {
     COUNT_LIVE = "SELECT COUNT(*) FROM sessions WHERE ended_at IS NULL AND signed_in_at > $1 AND last_seen_at > $2";
     /// A new one.
     OPEN = "INSERT INTO sessions (id, digest, person, provider, issuer, provider_sid, role, scopes, rule, signed_in_at, \
-         proven_at, last_seen_at, claims_at, refresh_until, sealed, ip, user_agent) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $10, 0, $12, $13, $14)";
+         proven_at, last_seen_at, claims_at, refresh_until, sealed, ip, user_agent, group_names, door_digest) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $10, 0, $12, $13, $14, $15, $16)";
     /// Ends one.
     END_ONE = "UPDATE sessions SET ended_at = $1, sealed = NULL WHERE id = $2 AND ended_at IS NULL RETURNING id, person";
     /// Ends all of a person.
@@ -55,8 +59,8 @@ statements! {
     /// When the next request may try, after one that failed.
     TRY_AGAIN = "UPDATE sessions SET refresh_until = $1 WHERE id = $2 AND ended_at IS NULL";
     /// What the provider said when it was asked again.
-    REFRESHED = "UPDATE sessions SET role = $1, scopes = $2, rule = $3, claims_at = $4, refresh_until = 0, sealed = $5 \
-         WHERE id = $6 AND ended_at IS NULL";
+    REFRESHED = "UPDATE sessions SET role = $1, scopes = $2, rule = $3, claims_at = $4, refresh_until = 0, sealed = $5, \
+         group_names = $7 WHERE id = $6 AND ended_at IS NULL";
     /// The last request; never goes back.
     TOUCH = "UPDATE sessions SET last_seen_at = $1 WHERE id = $2 AND last_seen_at < $1";
     /// Forgets sessions that have been over for long.
@@ -67,7 +71,8 @@ row! {
     SessionRow {
         id: String, person: String, provider: String, provider_sid: Option<String>, role: String, scopes: String,
         rule: String, signed_in_at: i64, proven_at: i64, last_seen_at: i64, ended_at: Option<i64>, claims_at: i64, ip: Option<String>,
-        user_agent: Option<String>, person_name: Option<String>, person_email: Option<String>, person_subject: String,
+        user_agent: Option<String>, group_names: String, person_name: Option<String>, person_email: Option<String>,
+        email_verified: i64, username: Option<String>, person_subject: String,
     }
 }
 
@@ -76,10 +81,8 @@ row! {
 pub struct SessionOfPerson {
     /// The session.
     pub session: Session,
-    /// What to call the person.
-    pub name: String,
-    /// Their address.
-    pub email: Option<String>,
+    /// Its person.
+    pub profile: Profile,
 }
 
 impl SessionRow {
@@ -92,6 +95,7 @@ impl SessionRow {
             role: self.role,
             scopes: self.scopes.parse().map_err(|_| StoreError::Damaged("a session's scopes"))?,
             rule: self.rule,
+            groups: serde_json::from_str(&self.group_names).map_err(|_| StoreError::Damaged("a session's groups"))?,
             signed_in_at: Moment::from_millis(self.signed_in_at),
             proven_at: Moment::from_millis(self.proven_at),
             last_seen_at: Moment::from_millis(self.last_seen_at),
@@ -101,8 +105,14 @@ impl SessionRow {
             user_agent: self.user_agent,
         };
         let name = self.person_name.or_else(|| self.person_email.clone()).unwrap_or(self.person_subject);
-        Ok(SessionOfPerson { session, name, email: self.person_email })
+        let email_verified = self.email_verified == 1;
+        let profile = Profile { name, email: self.person_email, email_verified, username: self.username };
+        Ok(SessionOfPerson { session, profile })
     }
+}
+
+fn groups_text(groups: &[String]) -> String {
+    storable(serde_json::Value::from(groups).to_string())
 }
 
 impl Store {
@@ -113,6 +123,16 @@ impl Store {
     pub async fn session_by_digest(&self, digest: &[u8; 32]) -> Result<Option<SessionOfPerson>, StoreError> {
         let row: Option<SessionRow> =
             on_db!(&self.db, pool => sqlx::query_as(BY_DIGEST).bind(&digest[..]).fetch_optional(pool).await?);
+        row.map(SessionRow::read).transpose()
+    }
+
+    /// The session of this cookie of other apps, over or not.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn session_by_door(&self, digest: &[u8; 32]) -> Result<Option<SessionOfPerson>, StoreError> {
+        let row: Option<SessionRow> =
+            on_db!(&self.db, pool => sqlx::query_as(BY_DOOR).bind(&digest[..]).fetch_optional(pool).await?);
         row.map(SessionRow::read).transpose()
     }
 
@@ -171,6 +191,8 @@ pub struct Open {
     pub session: Session,
     /// The digest of what its cookie holds.
     pub digest: [u8; 32],
+    /// The digest of what the cookie of other apps holds.
+    pub door_digest: [u8; 32],
     /// The provider's tokens, sealed.
     pub sealed: Option<Vec<u8>>,
     /// The session that this browser had before, which ends.
@@ -221,6 +243,8 @@ impl Act for Open {
                 .bind(self.sealed.as_deref())
                 .bind(s.ip.as_deref())
                 .bind(s.user_agent.as_deref())
+                .bind(groups_text(&s.groups))
+                .bind(&self.door_digest[..])
                 .execute(conn)
                 .await?;
         });
@@ -355,6 +379,8 @@ pub struct Refreshed {
     pub scopes: ScopeSet,
     /// Which rule gave it.
     pub rule: String,
+    /// The groups that the provider names now.
+    pub groups: Vec<String>,
     /// The provider's new tokens, sealed.
     pub sealed: Option<Vec<u8>>,
     /// When.
@@ -375,6 +401,7 @@ impl Act for Refreshed {
             .bind(self.at.millis())
             .bind(self.sealed.as_deref())
             .bind(self.id.as_str())
+            .bind(groups_text(&self.groups))
             .execute(conn)
             .await?
             .rows_affected());

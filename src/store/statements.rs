@@ -21,7 +21,14 @@ statements! {
 
 /// Every fixed statement with its name.
 pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let rooms = [ALL, super::tokens::ALL, super::people::ALL, super::sessions::ALL, super::ledger::ALL];
+    let rooms = [
+        ALL,
+        super::tokens::ALL,
+        super::people::ALL,
+        super::sessions::ALL,
+        super::ledger::ALL,
+        super::signing_keys::ALL,
+    ];
     rooms.into_iter().flatten().copied()
 }
 

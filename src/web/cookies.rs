@@ -23,6 +23,21 @@ impl Web {
         if self.secure { "__Host-loki_session" } else { "loki_session" }
     }
 
+    /// The name of the cookie that other apps of the parent domain see. It needs a `Domain`, so no `__Host-`.
+    pub(super) const fn door_cookie_name(&self) -> &'static str {
+        if self.secure { "__Secure-loki_door" } else { "loki_door" }
+    }
+
+    /// What the cookie for other apps holds, if it is there once.
+    pub(super) fn door_secret(&self, req: &HttpRequest) -> Option<String> {
+        single(req.headers(), self.door_cookie_name()).map(str::to_owned)
+    }
+
+    /// Whether a cookie for other apps is there at all, good or not.
+    pub(super) fn has_door_cookie(&self, req: &HttpRequest) -> bool {
+        any(req.headers(), self.door_cookie_name())
+    }
+
     /// What the names of the cookies that bind unfinished sign-ins to a browser begin with. Each sign-in has
     /// its own, so that tabs which begin at the same moment do not overwrite each other's.
     const fn sign_in_cookie(&self) -> &'static str {
@@ -75,7 +90,8 @@ impl Web {
 
     /// Leaves only the cookies of ours that this reader accepts, for everybody who reads after us.
     pub(super) fn keep_own_cookies(&self, headers: &mut HeaderMap) {
-        let is_ours = |name: &str| name == self.session_cookie() || is_sign_in(name, self.sign_in_cookie());
+        let fixed = [self.session_cookie(), self.door_cookie_name()];
+        let is_ours = |name: &str| fixed.contains(&name) || is_sign_in(name, self.sign_in_cookie());
         let names =
             pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok()).filter(|name| is_ours(name)).take(64);
         let kept = names.filter_map(|name| Some(format!("{name}={}", single(headers, name)?)));

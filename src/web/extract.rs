@@ -118,6 +118,52 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
     }
 }
 
+/// Who sends a request that a proxy asks about: by the one credential of ours that it carries. A header
+/// `Authorization` that holds no token of ours belongs to the app when the browser is known by its cookie.
+///
+/// # Errors
+/// A credential that is not good, two of them, or one too many requests.
+pub(super) async fn identify_for_app(web: &Web, req: &HttpRequest) -> Result<Option<Arc<Identity>>, Problem> {
+    let mut headers = req.headers().get_all(AUTHORIZATION);
+    let (header, second) = (headers.next(), headers.next());
+    let token = header.and_then(|value| bearer(value.as_bytes()));
+    let cookie = web.has_session_cookie(req) || web.has_door_cookie(req);
+    let is_ours = token.is_some_and(|token| token.starts_with("loki_"));
+    let who = match (header, cookie) {
+        (None, false) => return Ok(None),
+        _ if second.is_some() || (cookie && is_ours) => {
+            let problem = Problem::bad_request("send one credential: either Authorization, once, or the cookie");
+            return Err(refused(web, req, "two_credentials", problem));
+        }
+        (_, true) => by_app_cookie(web, req).await?,
+        (Some(_), false) => {
+            let client = Client::of(req);
+            let wrong = || Problem::invalid_token("Authorization must be: Bearer and a token");
+            let token = token.ok_or_else(|| refused(web, req, "unsupported_scheme", wrong()))?;
+            by_token(web, req, token, &client).await?
+        }
+    };
+    web.limits.forward_auth.check(web.limits.key_of(key(&who))).map_err(|e| too_fast(web, req, &who.actor, e))?;
+    Ok(Some(who))
+}
+
+/// By lokid's own cookie where the browser sends it, else by the one for other apps.
+async fn by_app_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
+    let known = if web.has_session_cookie(req) {
+        session(web, req).await
+    } else {
+        match web.door_secret(req) {
+            Some(secret) => sessions::resolve_door(&web.app, &secret).await,
+            None => Err(CredentialRefused::NoSession),
+        }
+    };
+    match known {
+        Ok(known) => Ok(Arc::clone(&known.identity)),
+        Err(CredentialRefused::Unavailable(e)) => Err(e.into()),
+        Err(_) => Err(over(web, req)),
+    }
+}
+
 /// What a caller's requests are counted by.
 pub(super) fn key(identity: &Identity) -> &str {
     match &identity.credential {

@@ -22,7 +22,7 @@ use futures_util::FutureExt as _;
 use super::{
     Web, client,
     client::{Client, RequestId},
-    extract, pages,
+    extract, forward, pages,
     problem::Problem,
 };
 use crate::domain::event::Actor;
@@ -101,6 +101,7 @@ fn new_id(seed: i64) -> RequestId {
 fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem> {
     // Probes come with whatever address they know; these two tell nothing and change nothing.
     let is_probe = is_probe(req);
+    let is_own_host = !is_probe && !forward::is_asked_about_others(req.uri().path());
     // actix-web's own limit is 128 KiB and cannot be set.
     let length: usize = req.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if length > MOST_HEADER_BYTES {
@@ -110,7 +111,7 @@ fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem
     let mut hosts = req.headers().get_all(header::HOST);
     let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
     let same_authority = req.uri().authority().is_none_or(|a| web.knows_host(a.as_str()));
-    if !is_probe && (hosts.next().is_some() || !web.knows_host(host) || !same_authority) {
+    if is_own_host && (hosts.next().is_some() || !web.knows_host(host) || !same_authority) {
         let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
         let detail = format!("this server is not called {shown:?}; add it to server.allowed_hosts if it should be");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
@@ -144,7 +145,8 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
 }
 
 fn shows_credential(web: &Web, req: &ServiceRequest) -> bool {
-    req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req.request())
+    let req = req.request();
+    req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req) || web.has_door_cookie(req)
 }
 
 /// Errors that actix-web itself makes (a path that cannot be decoded, a broken request).

@@ -8,17 +8,24 @@ use std::{
 };
 
 use governor::{
-    DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter,
+    NotUntil, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
+    state::keyed::DashMapStateStore,
 };
 
-use crate::config::limits::{Limits, Rate};
+use crate::{
+    config::limits::{Limits, Rate},
+    domain::spread::Spread,
+};
+
+/// Keys come out of a keyed hash ([`Limiters::key_of`]) and are not hashed again.
+type Keyed = RateLimiter<u64, DashMapStateStore<u64, Spread>, DefaultClock>;
 
 /// One limit with its name in the audit log and the documentation.
 pub struct Limiter {
     /// `sign_in`, `api`, …
     pub name: &'static str,
-    rate: Option<(Rate, DefaultKeyedRateLimiter<u64>)>,
+    rate: Option<(Rate, Keyed)>,
     /// Keys whose excess was recorded lately: one event a minute for each.
     told: moka::sync::Cache<u64, ()>,
 }
@@ -51,13 +58,16 @@ pub struct Limiters {
     pub token_creation: Limiter,
     /// Requests of one caller.
     pub api: Limiter,
+    /// Requests of one caller to other apps.
+    pub forward_auth: Limiter,
 }
 
 impl Limiter {
     fn new(name: &'static str, rate: Option<Rate>) -> Self {
         let quota = |rate: Rate| {
             let step = rate.per / rate.count.get();
-            Quota::with_period(step).map(|q| (rate, RateLimiter::keyed(q.allow_burst(rate.count))))
+            Quota::with_period(step)
+                .map(|q| (rate, RateLimiter::dashmap_with_hasher(q.allow_burst(rate.count), Spread::default())))
         };
         let told = moka::sync::Cache::builder().max_capacity(100_000).time_to_live(Duration::from_mins(1)).build();
         Self { name, rate: rate.and_then(quota), told }
@@ -103,6 +113,7 @@ impl Limiters {
             bad_credentials: Limiter::new("bad_credentials", limits.bad_credentials),
             token_creation: Limiter::new("token_creation", limits.token_creation),
             api: Limiter::new("api", limits.api),
+            forward_auth: Limiter::new("forward_auth", limits.forward_auth),
         }
     }
 
@@ -121,9 +132,9 @@ impl Limiters {
 
     /// Forgets keys that have been quiet long enough to be as good as new.
     pub fn forget_idle(&self) {
-        [&self.peer, &self.sign_in, &self.callback, &self.bad_credentials, &self.token_creation, &self.api]
-            .into_iter()
-            .for_each(Limiter::forget_idle);
+        let by_peer = [&self.peer, &self.sign_in, &self.callback, &self.bad_credentials];
+        let by_caller = [&self.token_creation, &self.api, &self.forward_auth];
+        by_peer.into_iter().chain(by_caller).for_each(Limiter::forget_idle);
     }
 }
 
@@ -158,6 +169,7 @@ mod tests {
             bad_credentials: limiter("off"),
             token_creation: limiter("off"),
             api: limiter("off"),
+            forward_auth: limiter("off"),
         };
         let key = |ip: &str| all.key_of_ip(ip.parse().unwrap());
         assert_eq!(key("2001:db8::1"), key("2001:db8::2"));

@@ -4,12 +4,14 @@
 //! place that turns errors into HTTP, [`extract`] turns a credential into a permit.
 
 pub mod api;
+pub(crate) mod apps;
 mod assets;
 mod body;
 mod client;
 mod cookies;
 mod csrf;
 mod extract;
+mod forward;
 mod front;
 pub mod limits;
 mod pages;

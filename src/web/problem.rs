@@ -170,6 +170,7 @@ impl From<ActError> for Problem {
             ActError::NotFound { .. } => StatusCode::NOT_FOUND,
             ActError::Ambiguous(..)
             | ActError::Conflict(_)
+            | ActError::Step(_)
             | ActError::Mint(MintRefused::NameTaken(_) | MintRefused::TooMany(_)) => StatusCode::CONFLICT,
             ActError::TooWide { .. } | ActError::NeedsFreshSignIn | ActError::NotAdmitted(_) => StatusCode::FORBIDDEN,
             ActError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,

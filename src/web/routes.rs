@@ -3,7 +3,7 @@
 
 use actix_web::{HttpResponse, guard, http::Method, middleware::from_fn, web};
 
-use super::{Web, api, assets, front, pages, problem::Problem, session_store};
+use super::{Web, api, apps, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
     identity::Access::{self, Credential, Open, Person, Scope},
     scope::Scope::{All, Audit, Read},
@@ -75,6 +75,9 @@ routes! {
     "/people" { GET pages::people::list, Scope(All); }
     "/people/{id}" { GET pages::people::show, Scope(All); }
     "/people/{id}/end-sessions" { POST pages::people::end_all, Scope(All); }
+    "/keys" { GET pages::keys::show, Scope(All); }
+    "/keys/add" { POST pages::keys::add, Scope(All); }
+    "/keys/{kid}/{step}" { POST pages::keys::take, Scope(All); }
     "/account" { GET pages::account::show, Person; }
     "/account/sessions/{id}/end" { POST pages::account::end_one, Person; }
     "/account/end-everywhere" { POST pages::account::end_everywhere, Person; }
@@ -83,6 +86,13 @@ routes! {
     "/live" { GET api::health::live, Open; }
     "/readyz" { GET api::health::ready, Open; }
     "/ready" { GET api::health::ready, Open; }
+    "/auth/verify" { GET apps::verify, Open; }
+    "/auth/verify/envoy{original:/.*}" {
+        GET apps::verify, Open; POST apps::verify, Open; PUT apps::verify, Open; PATCH apps::verify, Open;
+        DELETE apps::verify, Open; OPTIONS apps::verify, Open;
+    }
+    "/auth/continue" { GET apps::go_on, Open; }
+    "/auth/assertion" { GET apps::fetch, Credential; }
     "/.well-known/jwks.json" { GET api::well_known::jwks, Open; }
     "/.well-known/pomerium/jwks.json" { GET api::well_known::jwks, Open; }
     "/.well-known/openid-configuration" { GET api::well_known::openid_configuration, Open; }

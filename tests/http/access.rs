@@ -12,7 +12,15 @@ use crate::door::{Anonymous, Answer, Client, Door, WithSession, answer};
 
 /// An address that the pattern matches.
 fn address(route: &Route) -> String {
-    let filled = route.path.replace("{id}", "tok-000000000000").replace("{code}", "x").replace("{name}", "app.css");
+    let fillings = [
+        ("{id}", "tok-000000000000"),
+        ("{code}", "x"),
+        ("{name}", "app.css"),
+        ("{kid}", "0123456789abcdef"),
+        ("{step}", "remove"),
+        ("{original:/.*}", "/x"),
+    ];
+    let filled = fillings.into_iter().fold(route.path.to_owned(), |path, (place, with)| path.replace(place, with));
     assert!(!filled.contains('{'), "{filled}: say with what to fill the pattern");
     filled
 }
@@ -146,7 +154,7 @@ async fn another_method_is_405_and_names_those_that_there_are() {
     let paths: BTreeSet<&str> = ROUTES.iter().map(|r| r.path).collect();
     for path in paths {
         let route = ROUTES.iter().find(|r| r.path == path).unwrap();
-        let refused = answer(Anonymous(&door).ask("PATCH", &address(route))).await;
+        let refused = answer(Anonymous(&door).ask("PROPFIND", &address(route))).await;
         refused.problem(405);
         let allowed: Vec<&str> = ROUTES.iter().filter(|r| r.path == path).map(|r| r.method).collect();
         assert_eq!(refused.header("allow"), allowed.join(", ").replace("GET", "GET, HEAD"), "{path}");

@@ -57,7 +57,7 @@ each_engine! {
         assert_eq!(first.person, second.person);
 
         let found = home.store.session_by_digest(&second.digest).await.unwrap().unwrap();
-        assert_eq!((found.name.as_str(), found.email.as_deref()), ("Ann Other", Some("ann@example.com")));
+        assert_eq!((found.profile.name.as_str(), found.profile.email.as_deref()), ("Ann Other", Some("ann@example.com")));
         assert_eq!((found.session.id, found.session.person), (second.id.clone(), first.person.clone()));
         assert_eq!(found.session.scopes, ScopeSet::of(&[Scope::Control]));
         assert!(home.store.session_by_digest(&[0; 32]).await.unwrap().is_none());
@@ -182,6 +182,7 @@ each_engine! {
             person: person("ann"),
             role: role.to_owned(),
             scopes: ScopeSet::of(&[Scope::Read]),
+            groups: vec!["dev".to_owned()],
             rule: "rule 2".to_owned(),
             sealed: Some(vec![9]),
             at: at(seconds),

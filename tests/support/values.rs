@@ -68,6 +68,7 @@ pub(crate) fn person(subject: &str) -> Person {
         email: Some(format!("{subject}@example.com")),
         email_verified: true,
         name: Some(format!("{subject} by name")),
+        username: Some(subject.to_owned()),
         first_seen_at: at(0),
         last_seen_at: at(0),
     }
@@ -86,6 +87,7 @@ pub(crate) fn sign_in(subject: &str, sid: Option<&str>, seconds: i64) -> session
         role: "operator".to_owned(),
         scopes: ScopeSet::of(&[Scope::Control]),
         rule: "rule 1".to_owned(),
+        groups: vec!["ops".to_owned(), "team with spaces".to_owned()],
         signed_in_at: at(seconds),
         proven_at: at(seconds),
         last_seen_at: at(seconds),
@@ -97,7 +99,16 @@ pub(crate) fn sign_in(subject: &str, sid: Option<&str>, seconds: i64) -> session
     let event = event_at(EventName::SignInSucceeded, at(seconds));
     let once = (session.id.to_string(), at(seconds + 600));
     let sealed = Some(vec![1, 2, 3]);
-    sessions::Open { person, session, digest: secret.digest(), sealed, replaces: None, once, event }
+    sessions::Open {
+        person,
+        session,
+        digest: secret.digest(),
+        door_digest: secret.door_digest(),
+        sealed,
+        replaces: None,
+        once,
+        event,
+    }
 }
 
 pub(crate) fn end(which: sessions::Which, seconds: i64) -> sessions::End {

@@ -3,6 +3,7 @@
 pub(super) mod account;
 pub(super) mod audit;
 pub(super) mod error;
+pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod logout;
 pub(super) mod overview;
@@ -65,6 +66,7 @@ impl Shell {
         }
         if who.scopes.allows(Scope::All) {
             links.push(("/people", "People"));
+            links.push(("/keys", "Keys"));
         }
         if session.is_some() {
             links.push(("/account", "Account"));

@@ -1,0 +1,133 @@
+//! Rotating the keys of a file (seeds/001's three steps): a key is appended, moved to the front, taken out.
+//! The file is replaced as a whole, so that a server never reads half of it.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use zeroize::Zeroizing;
+
+use super::{App, Asked, KeysRefused, chosen, full, read_file, watch::observe};
+use crate::{
+    actions::ActError,
+    domain::{
+        event::Origin,
+        identity::{Caller, ManageKeys},
+        rotation::{KeyRecord, KeyState},
+    },
+    keys::sign::SigningKey,
+    store::signing_keys::{By, StepRefused},
+};
+
+/// Why the file was not rewritten.
+#[derive(Debug, thiserror::Error)]
+pub enum FileRefused {
+    /// What it holds now.
+    #[error(transparent)]
+    Keys(#[from] KeysRefused),
+    /// The step.
+    #[error(transparent)]
+    Act(#[from] ActError),
+    /// Writing it.
+    #[error("{0} cannot be replaced: {1}")]
+    Write(String, io::Error),
+}
+
+/// Takes a step with the keys of `path`. Answers the name of the key that it was about.
+///
+/// # Errors
+/// [`FileRefused`]; the file is as it was then.
+pub async fn rotate(
+    app: &App,
+    caller: &Caller<ManageKeys>,
+    path: &Path,
+    asked: &Asked,
+    force: bool,
+) -> Result<String, FileRefused> {
+    let by = By { actor: caller.identity().actor.clone(), origin: Origin::default(), at: app.now() };
+    let ring = read_file(path)?;
+    // What a server has not seen yet was not published either.
+    observe(app, &ring, by.clone()).await.map_err(ActError::from)?;
+    let known: Vec<KeyRecord> =
+        app.store.signing_keys().await.map_err(ActError::from)?.into_iter().map(|k| k.record).collect();
+    let mut keys = SigningKey::read_all(&read_text(path)?).map_err(KeysRefused::from)?;
+    let about = change(&mut keys, &known, asked, force, app.now())?;
+    write(path, &keys).map_err(|e| FileRefused::Write(path.display().to_string(), e))?;
+    observe(app, &read_file(path)?, by).await.map_err(ActError::from)?;
+    Ok(about)
+}
+
+fn read_text(path: &Path) -> Result<Zeroizing<String>, KeysRefused> {
+    fs::read_to_string(path).map(Zeroizing::new).map_err(|e| KeysRefused::File(path.display().to_string(), e))
+}
+
+fn change(
+    keys: &mut Vec<SigningKey>,
+    known: &[KeyRecord],
+    asked: &Asked,
+    force: bool,
+    now: crate::domain::time::Moment,
+) -> Result<String, ActError> {
+    let record = |kid: &str| {
+        let found = known.iter().find(|k| k.kid == kid && k.state() != KeyState::Gone);
+        found.ok_or_else(|| StepRefused::Unknown(kid.to_owned()))
+    };
+    match asked {
+        Asked::Add => {
+            if let Some(next) = known.iter().find(|k| k.state() == KeyState::Next) {
+                return Err(StepRefused::NextAlready(next.kid.clone()).into());
+            }
+            keys.push(SigningKey::generate());
+        }
+        Asked::Promote(kid) => {
+            let kid = chosen(known, kid.clone(), KeyState::Next)?;
+            if !force {
+                record(&kid)?.check_promote(now).map_err(StepRefused::from)?;
+            }
+            // The order of the file is the ring: the first signs.
+            keys.sort_by_key(|key| key.kid() != kid);
+            return Ok(kid);
+        }
+        Asked::Remove(kid) => {
+            let kid = chosen(known, kid.clone(), KeyState::Retiring)?;
+            let state = record(&kid)?.state();
+            if state == KeyState::Active {
+                let why = "promote another first, or revoke it";
+                return Err(StepRefused::Misplaced { kid, state, why }.into());
+            }
+            if !force {
+                record(&kid)?.check_remove(now).map_err(StepRefused::from)?;
+            }
+            keys.retain(|key| key.kid() != kid);
+            return Ok(kid);
+        }
+        Asked::Revoke(kid) => {
+            let kid = full(known, kid)?;
+            keys.retain(|key| key.kid() != kid);
+            if keys.is_empty() {
+                keys.push(SigningKey::generate());
+            }
+            return Ok(kid);
+        }
+    }
+    Ok(keys.last().map(|key| key.kid().to_owned()).unwrap_or_default())
+}
+
+/// Written aside, synced, renamed; with the mode that the file had.
+fn write(path: &Path, keys: &[SigningKey]) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let aside = path.with_file_name(name);
+    let text = Zeroizing::new(keys.iter().map(|key| key.to_pem().as_str().to_owned()).collect::<String>());
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
+    let written =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}

@@ -1,0 +1,247 @@
+//! Our signing keys: where they come from, how they are rotated, and noticing that they changed.
+//!
+//! A ring has one of four sources. Keys that lokid keeps itself are rotated here; those of a file by the
+//! command line, which rewrites the file under the same rules; those of the environment by whoever sets it.
+//! The database knows of every published key when it took which step.
+
+pub mod file;
+pub mod watch;
+
+use std::{path::Path, sync::Arc};
+
+use super::{ActError, App};
+use crate::{
+    config::{Settings, server::Signing},
+    domain::{
+        entropy::Entropy,
+        event::{Actor, Origin},
+        identity::{Caller, ManageKeys},
+        rotation::{KeyRecord, KeyState},
+        time::Moment,
+    },
+    keys::{
+        keyring::Keyring,
+        seal::{Purpose, Sealer},
+        sign::{KeyRefused, SigningKey},
+    },
+    store::{
+        Store, StoreError,
+        signing_keys::{By, Rotate, Step, StepRefused, StoredKey},
+    },
+};
+
+/// Signing keys cannot be used as they are configured.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysRefused {
+    /// The file.
+    #[error("signing_key_file {0}: {1}")]
+    File(String, std::io::Error),
+    /// What it holds.
+    #[error("signing_key: {0}")]
+    Key(#[from] KeyRefused),
+    /// A kept key was sealed under another secret.
+    #[error(
+        "the signing key {0} in the database was sealed under another server.secret; set that one again, or \
+         take the key out: lokid keys revoke {0}"
+    )]
+    Sealed(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The ring that the settings name. A server whose database keeps the keys makes the first one.
+///
+/// # Errors
+/// [`KeysRefused`].
+pub(super) async fn ring(
+    settings: &Settings,
+    store: &Store,
+    sealer: &Sealer,
+    now: Moment,
+    is_server: bool,
+) -> Result<Keyring, KeysRefused> {
+    match &settings.signing {
+        Signing::File(path) => read_file(path),
+        Signing::Given(text) => Ok(Keyring::read(text.reveal())?),
+        Signing::Ephemeral => Ok(Keyring::ephemeral()),
+        Signing::Kept(_) => {
+            if is_server {
+                make_first(store, sealer, now).await?;
+            }
+            Ok(of_stored(&store.signing_keys().await?, sealer)?.unwrap_or_else(Keyring::ephemeral))
+        }
+    }
+}
+
+/// The ring of a file.
+///
+/// # Errors
+/// [`KeysRefused`].
+pub fn read_file(path: &Path) -> Result<Keyring, KeysRefused> {
+    let text = std::fs::read_to_string(path).map_err(|e| KeysRefused::File(path.display().to_string(), e))?;
+    Ok(Keyring::read(&text)?)
+}
+
+async fn make_first(store: &Store, sealer: &Sealer, now: Moment) -> Result<(), KeysRefused> {
+    let key = SigningKey::generate();
+    let by = By { actor: Actor::system(), origin: Origin::default(), at: now };
+    // Refused when another node, or an earlier start, was first.
+    if store.act(Rotate { step: add(&key, sealer, true), force: false, by }).await?.is_ok() {
+        tracing::info!(kid = key.kid(), "a signing key was made and is kept in the database");
+    }
+    Ok(())
+}
+
+fn add(key: &SigningKey, sealer: &Sealer, only_first: bool) -> Step {
+    let (kid, alg, sealed) = sealed(key, sealer);
+    Step::Add { kid, alg, sealed, only_first }
+}
+
+fn sealed(key: &SigningKey, sealer: &Sealer) -> (String, String, Vec<u8>) {
+    let sealed = sealer.seal(Purpose::SigningKey, key.to_pem().as_bytes(), Entropy);
+    (key.kid().to_owned(), key.alg().to_owned(), sealed)
+}
+
+/// The ring of the keys that the database keeps: the active one first. `None` without any.
+fn of_stored(stored: &[StoredKey], sealer: &Sealer) -> Result<Option<Keyring>, KeysRefused> {
+    let mut published: Vec<_> = stored.iter().filter(|k| k.record.state() != KeyState::Gone).collect();
+    published.sort_by_key(|k| k.record.state() != KeyState::Active);
+    let open = |key: &&StoredKey| {
+        let refused = || KeysRefused::Sealed(key.record.kid.clone());
+        let pem = sealer.open(Purpose::SigningKey, key.sealed.as_deref()?).map_err(|_| refused());
+        let read = |pem: &[u8]| SigningKey::read_one(std::str::from_utf8(pem).unwrap_or_default());
+        Some(pem.and_then(|pem| read(&pem).map_err(|_| refused())))
+    };
+    // A row without a private half belongs to a ring of another source that was used before.
+    let keys = published.iter().filter_map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok(Keyring::of_keys(keys))
+}
+
+/// Where the keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file, rotated with `lokid keys rotate`.
+    File(String),
+    /// The environment or the configuration.
+    Given,
+    /// The database.
+    Kept,
+    /// The process itself.
+    Ephemeral,
+}
+
+/// Every key that is or was published, and where they come from.
+#[derive(Debug)]
+pub struct Ring {
+    /// Where they come from.
+    pub source: Source,
+    /// The oldest first.
+    pub keys: Vec<KeyRecord>,
+}
+
+/// Where the keys of these settings come from.
+pub fn source(settings: &Settings) -> Source {
+    match &settings.signing {
+        Signing::File(path) => Source::File(path.display().to_string()),
+        Signing::Given(_) => Source::Given,
+        Signing::Kept(_) => Source::Kept,
+        Signing::Ephemeral => Source::Ephemeral,
+    }
+}
+
+/// The keys and where each is on its way.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn list(app: &App, _: &Caller<ManageKeys>) -> Result<Ring, ActError> {
+    let keys = app.store.signing_keys().await?.into_iter().map(|k| k.record).collect();
+    Ok(Ring { source: source(&app.settings), keys })
+}
+
+/// A step, as somebody asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Publish a new key.
+    Add,
+    /// Let the next key sign; by its name or the only one.
+    Promote(Option<String>),
+    /// Take a key out of the set; by its name or the only one that may go.
+    Remove(Option<String>),
+    /// Take a key out at once.
+    Revoke(String),
+}
+
+/// Takes a step with the keys that lokid keeps.
+///
+/// # Errors
+/// [`ActError::Step`] when it is too early or does not lead on; [`ActError::Conflict`] for other sources.
+pub async fn rotate(
+    app: &App,
+    caller: &Caller<ManageKeys>,
+    asked: Asked,
+    force: bool,
+    from: &Origin,
+) -> Result<(), ActError> {
+    let by = By { actor: caller.identity().actor.clone(), origin: from.clone(), at: app.now() };
+    match source(&app.settings) {
+        Source::Kept => step(app, asked, force, by).await,
+        Source::File(_) => Err(ActError::Conflict(
+            "the keys come from signing_key_file: rotate them with lokid keys rotate where that file is".into(),
+        )),
+        Source::Given => Err(ActError::Conflict(
+            "the keys come from signing_key: change that value, the order of its keys is what rotates them".into(),
+        )),
+        Source::Ephemeral => Err(ActError::Conflict(
+            "the key lasts only as long as this process; set server.secret, or a signing_key_file, to have keys to rotate"
+                .into(),
+        )),
+    }
+}
+
+async fn step(app: &App, asked: Asked, force: bool, by: By) -> Result<(), ActError> {
+    let known: Vec<KeyRecord> = app.store.signing_keys().await?.into_iter().map(|k| k.record).collect();
+    let new = SigningKey::generate();
+    let step = match asked {
+        Asked::Add => add(&new, &app.sealer, false),
+        Asked::Promote(kid) => Step::Promote { kid: chosen(&known, kid, KeyState::Next)? },
+        Asked::Remove(kid) => Step::Remove { kid: chosen(&known, kid, KeyState::Retiring)? },
+        Asked::Revoke(kid) => Step::Revoke { kid: full(&known, &kid)?, instead: sealed(&new, &app.sealer) },
+    };
+    app.store.act(Rotate { step, force, by }).await??;
+    reload(app).await
+}
+
+/// Takes the ring that the database keeps now.
+async fn reload(app: &App) -> Result<(), ActError> {
+    match of_stored(&app.store.signing_keys().await?, &app.sealer) {
+        Ok(Some(ring)) => app.keys.store(Arc::new(ring)),
+        Ok(None) => {}
+        Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
+    }
+    Ok(())
+}
+
+/// The key that is meant: by its name, or the only one in `state`.
+fn chosen(known: &[KeyRecord], kid: Option<String>, state: KeyState) -> Result<String, ActError> {
+    if let Some(kid) = kid {
+        return full(known, &kid);
+    }
+    let mut candidates = known.iter().filter(|k| k.state() == state);
+    match (candidates.next(), candidates.next()) {
+        (Some(one), None) => Ok(one.kid.clone()),
+        (None, _) => Err(ActError::Conflict(format!("no key is {}", state.as_str()))),
+        (Some(_), Some(_)) => Err(ActError::Conflict(format!("several keys are {}; say which", state.as_str()))),
+    }
+}
+
+/// A published key by its name or the beginning of it, of at least eight digits.
+fn full(known: &[KeyRecord], kid: &str) -> Result<String, ActError> {
+    let fits =
+        |k: &&KeyRecord| k.state() != KeyState::Gone && (k.kid == kid || (kid.len() >= 8 && k.kid.starts_with(kid)));
+    let mut found = known.iter().filter(fits);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one.kid.clone()),
+        _ => Err(StepRefused::Unknown(kid.chars().take(80).collect()).into()),
+    }
+}

@@ -1,0 +1,158 @@
+//! Noticing that the signing keys changed: their file, or the database where another node rotated them. On
+//! a timer, rotating those that lokid keeps.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{App, add, of_stored, read_file};
+use crate::{
+    config::server::Signing,
+    domain::{
+        event::{Actor, Origin},
+        rotation::{KeyRecord, KeyState},
+    },
+    keys::{keyring::Keyring, sign::SigningKey},
+    store::{
+        StoreError,
+        signing_keys::{By, GivenKey, Observe, Rotate, Step, StoredKey},
+    },
+};
+
+/// What was seen last.
+#[derive(Debug, Default)]
+pub struct Watch {
+    file: Option<(SystemTime, u64)>,
+    stored: Vec<StoredKey>,
+    given: bool,
+}
+
+impl Watch {
+    /// Takes a ring that changed, together with the events that say what changed. A bad one keeps the old.
+    ///
+    /// # Errors
+    /// When the events cannot be stored: the old ring stays then, and the next look tries again.
+    pub async fn look(&mut self, app: &App) -> Result<(), StoreError> {
+        match &app.settings.signing {
+            Signing::File(path) => {
+                let state = std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
+                if state == self.file && state.is_some() {
+                    return Ok(());
+                }
+                match read_file(path) {
+                    Ok(ring) => {
+                        observe(app, &ring, by_system(app)).await?;
+                        app.keys.store(Arc::new(ring));
+                    }
+                    Err(e) if state != self.file || self.file.is_none() => {
+                        tracing::error!(error = %e, "the signing keys stay as they were");
+                    }
+                    Err(_) => {}
+                }
+                self.file = state;
+            }
+            Signing::Given(_) if !self.given => {
+                observe(app, &app.keys.load_full(), by_system(app)).await?;
+                self.given = true;
+            }
+            Signing::Kept(every) => {
+                if let Some(every) = every {
+                    rotate_when_due(app, *every).await?;
+                }
+                self.look_at_stored(app).await?;
+            }
+            Signing::Given(_) | Signing::Ephemeral => {}
+        }
+        Ok(())
+    }
+
+    async fn look_at_stored(&mut self, app: &App) -> Result<(), StoreError> {
+        let stored = app.store.signing_keys().await?;
+        if stored == self.stored {
+            return Ok(());
+        }
+        match of_stored(&stored, &app.sealer) {
+            Ok(Some(ring)) => app.keys.store(Arc::new(ring)),
+            Ok(None) => tracing::error!("the database keeps no signing key; the ring stays as it was"),
+            Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
+        }
+        self.stored = stored;
+        Ok(())
+    }
+}
+
+fn by_system(app: &App) -> By {
+    By { actor: Actor::system(), origin: Origin::default(), at: app.now() }
+}
+
+/// Writes down what a ring of another source holds now.
+///
+/// # Errors
+/// When that cannot be stored.
+pub(super) async fn observe(app: &App, ring: &Keyring, by: By) -> Result<(), StoreError> {
+    let given = |key: &SigningKey| GivenKey { kid: key.kid().to_owned(), alg: key.alg().to_owned() };
+    app.store.act(Observe { ring: ring.keys().iter().map(given).collect(), by }).await?;
+    Ok(())
+}
+
+/// The step that the timer takes next, if it is time for one.
+fn due(keys: &[KeyRecord], every: Duration, now: crate::domain::time::Moment, new: &dyn Fn() -> Step) -> Option<Step> {
+    let at = |state: KeyState| keys.iter().find(|k| k.state() == state);
+    if let Some(old) = keys.iter().find(|k| k.state() == KeyState::Retiring && k.check_remove(now).is_ok()) {
+        return Some(Step::Remove { kid: old.kid.clone() });
+    }
+    let active = at(KeyState::Active)?;
+    if now.since(active.since()) < every {
+        return None;
+    }
+    match at(KeyState::Next) {
+        None => Some(new()),
+        Some(next) => next.check_promote(now).is_ok().then(|| Step::Promote { kid: next.kid.clone() }),
+    }
+}
+
+async fn rotate_when_due(app: &App, every: Duration) -> Result<(), StoreError> {
+    let keys: Vec<KeyRecord> = app.store.signing_keys().await?.into_iter().map(|k| k.record).collect();
+    let new = || add(&SigningKey::generate(), &app.sealer, false);
+    let Some(step) = due(&keys, every, app.now(), &new) else { return Ok(()) };
+    match app.store.act(Rotate { step, force: false, by: by_system(app) }).await? {
+        Ok(()) => {}
+        // Another node took the step at the same moment.
+        Err(e) => tracing::debug!(error = %e, "the timer's step was not taken"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Moment;
+
+    #[test]
+    fn the_timer_adds_waits_promotes_waits_and_removes() {
+        let at = |minutes: u64| Moment::from_seconds(0).plus(Duration::from_mins(minutes));
+        let key = |kid: &str, added, active: Option<Moment>| KeyRecord {
+            kid: kid.into(),
+            alg: "ES256".into(),
+            added_at: added,
+            active_at: active,
+            retired_at: None,
+            gone_at: None,
+        };
+        let every = Duration::from_hours(1);
+        let new = || Step::Add { kid: "b".into(), alg: "ES256".into(), sealed: vec![], only_first: false };
+        let step = |keys: &[KeyRecord], now| due(keys, every, now, &new).map(|step| format!("{step:?}"));
+        let mut keys = vec![key("a", at(0), Some(at(0)))];
+        assert_eq!(step(&keys, at(59)), None);
+        assert!(step(&keys, at(60)).unwrap().starts_with("Add"));
+        keys.push(key("b", at(60), None));
+        assert_eq!(step(&keys, at(61)), None);
+        assert!(step(&keys, at(62)).unwrap().starts_with("Promote"));
+        (keys[0].retired_at, keys[1].active_at) = (Some(at(62)), Some(at(62)));
+        assert_eq!(step(&keys, at(67)), None);
+        assert!(step(&keys, at(68)).unwrap().starts_with("Remove"));
+        keys[0].gone_at = Some(at(68));
+        assert_eq!(step(&keys, at(100)), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! Signing keys: when each was published, signed, retired and went, and, sealed, those that lokid keeps.
+//!
+//! The steps are checked inside the transaction, so that two who rotate at once cannot pass each other.
+
+use super::{Act, Batch, Store, StoreError, dialect::Conn, statements::statements};
+use crate::domain::{
+    event::{Actor, EventName, NewEvent, Origin, Outcome},
+    rotation::{KeyRecord, KeyState, NotYet},
+    time::Moment,
+};
+
+statements! {
+    /// All that are published, or were.
+    LIST = "SELECT kid, alg, sealed, added_at, active_at, retired_at, gone_at FROM signing_keys ORDER BY added_at, kid";
+    /// A new one; one that was gone comes back as new.
+    ADD = "INSERT INTO signing_keys (kid, alg, sealed, added_at) VALUES ($1, $2, $3, $4) ON CONFLICT (kid) DO UPDATE SET \
+         sealed = excluded.sealed, added_at = excluded.added_at, active_at = NULL, retired_at = NULL, gone_at = NULL";
+    /// It signs from now on.
+    ACTIVATE = "UPDATE signing_keys SET active_at = $1, retired_at = NULL WHERE kid = $2";
+    /// It signs no more.
+    RETIRE = "UPDATE signing_keys SET retired_at = $1 WHERE kid <> $2 AND active_at IS NOT NULL AND retired_at IS NULL AND gone_at IS NULL";
+    /// It is not published any more, and its private half is forgotten.
+    GO = "UPDATE signing_keys SET gone_at = $1, sealed = NULL WHERE kid = $2 AND gone_at IS NULL";
+}
+
+row! {
+    KeyRow {
+        kid: String, alg: String, sealed: Option<Vec<u8>>, added_at: i64, active_at: Option<i64>, retired_at: Option<i64>,
+        gone_at: Option<i64>,
+    }
+}
+
+/// A key as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its way so far.
+    pub record: KeyRecord,
+    /// Its private half, sealed, if lokid keeps it.
+    pub sealed: Option<Vec<u8>>,
+}
+
+impl From<KeyRow> for StoredKey {
+    fn from(row: KeyRow) -> Self {
+        let record = KeyRecord {
+            kid: row.kid,
+            alg: row.alg,
+            added_at: Moment::from_millis(row.added_at),
+            active_at: row.active_at.map(Moment::from_millis),
+            retired_at: row.retired_at.map(Moment::from_millis),
+            gone_at: row.gone_at.map(Moment::from_millis),
+        };
+        Self { record, sealed: row.sealed }
+    }
+}
+
+impl Store {
+    /// Every signing key that was ever published, the oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        let rows: Vec<KeyRow> = on_db!(&self.db, pool => sqlx::query_as(LIST).fetch_all(pool).await?);
+        Ok(rows.into_iter().map(StoredKey::from).collect())
+    }
+}
+
+async fn list(conn: &mut Conn) -> Result<Vec<StoredKey>, StoreError> {
+    let rows: Vec<KeyRow> = on_conn!(conn, conn => sqlx::query_as(LIST).fetch_all(conn).await?);
+    Ok(rows.into_iter().map(StoredKey::from).collect())
+}
+
+/// A key of a ring that somebody else keeps (a file, the environment).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenKey {
+    /// Its name.
+    pub kid: String,
+    /// Its algorithm.
+    pub alg: String,
+}
+
+/// Who takes a step with the keys, and when.
+#[derive(Debug, Clone)]
+pub struct By {
+    /// Who.
+    pub actor: Actor,
+    /// From where.
+    pub origin: Origin,
+    /// When.
+    pub at: Moment,
+}
+
+impl By {
+    fn event(&self, name: EventName, kid: &str, alg: &str) -> NewEvent {
+        NewEvent::new(self.at, name, self.actor.clone()).from(&self.origin).on("key", kid).with("alg", alg)
+    }
+}
+
+/// Writes down what a ring of somebody else's holds now. What is written already makes no event.
+#[derive(Debug)]
+pub struct Observe {
+    /// Its keys; the first signs.
+    pub ring: Vec<GivenKey>,
+    /// Who looked.
+    pub by: By,
+}
+
+impl Act for Observe {
+    /// Whether something was new.
+    type Output = bool;
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<bool, StoreError> {
+        let known = list(batch.conn().await?).await?;
+        let state = |kid: &str| known.iter().find(|k| k.record.kid == kid).map(|k| k.record.state());
+        let mut changed = false;
+        for key in &self.ring {
+            if state(&key.kid).is_none_or(|state| state == KeyState::Gone) {
+                add(batch, &key.kid, &key.alg, None, &self.by).await?;
+                changed = true;
+            }
+        }
+        if let Some(first) = self.ring.first()
+            && state(&first.kid) != Some(KeyState::Active)
+        {
+            promote(batch, &first.kid, &first.alg, &self.by).await?;
+            changed = true;
+        }
+        for key in known.iter().map(|k| &k.record).filter(|k| k.state() != KeyState::Gone) {
+            if !self.ring.iter().any(|given| given.kid == key.kid) {
+                remove(batch, key, "", &self.by).await?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+async fn add(batch: &mut Batch<'_>, kid: &str, alg: &str, sealed: Option<&[u8]>, by: &By) -> Result<(), StoreError> {
+    on_conn!(batch.conn().await?, conn => {
+        sqlx::query(ADD).bind(kid).bind(alg).bind(sealed).bind(by.at.millis()).execute(conn).await?;
+    });
+    batch.record(by.event(EventName::KeyAdded, kid, alg));
+    Ok(())
+}
+
+async fn promote(batch: &mut Batch<'_>, kid: &str, alg: &str, by: &By) -> Result<(), StoreError> {
+    on_conn!(batch.conn().await?, conn => {
+        sqlx::query(RETIRE).bind(by.at.millis()).bind(kid).execute(conn).await?;
+    });
+    on_conn!(batch.conn().await?, conn => {
+        sqlx::query(ACTIVATE).bind(by.at.millis()).bind(kid).execute(conn).await?;
+    });
+    batch.record(by.event(EventName::KeyPromoted, kid, alg));
+    Ok(())
+}
+
+async fn remove(batch: &mut Batch<'_>, key: &KeyRecord, why: &str, by: &By) -> Result<(), StoreError> {
+    on_conn!(batch.conn().await?, conn => {
+        sqlx::query(GO).bind(by.at.millis()).bind(&key.kid).execute(conn).await?;
+    });
+    batch.record(by.event(EventName::KeyRemoved, &key.kid, &key.alg).because(Outcome::Success, why));
+    Ok(())
+}
+
+/// A step of the rotation of keys that lokid keeps.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Publishes a new key; where none signs, it signs at once.
+    Add {
+        /// Its name.
+        kid: String,
+        /// Its algorithm.
+        alg: String,
+        /// Its private half, sealed.
+        sealed: Vec<u8>,
+        /// Only when no key signs yet: two nodes that start at once make one ring.
+        only_first: bool,
+    },
+    /// Lets a published key sign.
+    Promote {
+        /// Which.
+        kid: String,
+    },
+    /// Takes a key out of the key set.
+    Remove {
+        /// Which.
+        kid: String,
+    },
+    /// Takes a key out at once because it must not be trusted any more, also the one that signs.
+    Revoke {
+        /// Which.
+        kid: String,
+        /// The one that signs instead, if the revoked one signed and no other can: name, algorithm, sealed.
+        instead: (String, String, Vec<u8>),
+    },
+}
+
+/// Takes a [`Step`].
+#[derive(Debug)]
+pub struct Rotate {
+    /// Which.
+    pub step: Step,
+    /// Also when it is too early.
+    pub force: bool,
+    /// Who and when.
+    pub by: By,
+}
+
+/// Why a step was not taken; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepRefused {
+    /// It is too early.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
+    /// There is no such key.
+    #[error("there is no published key {0:?}")]
+    Unknown(String),
+    /// It is not at the place from which this step leads on.
+    #[error("key {kid} is {}: {why}", .state.as_str())]
+    Misplaced {
+        /// Which.
+        kid: String,
+        /// Where it is.
+        state: KeyState,
+        /// What would be right.
+        why: &'static str,
+    },
+    /// Another key is next already, or signs already.
+    #[error("key {0} is next already; promote or remove it first")]
+    NextAlready(String),
+    /// Another node was first.
+    #[error("a key signs already")]
+    SignsAlready,
+}
+
+impl Act for Rotate {
+    type Output = Result<(), StepRefused>;
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<Self::Output, StoreError> {
+        let known: Vec<KeyRecord> = list(batch.conn().await?).await?.into_iter().map(|k| k.record).collect();
+        let at = |state: KeyState| known.iter().find(|k| k.state() == state);
+        match &self.step {
+            Step::Add { kid, alg, sealed, only_first } => {
+                let signs = at(KeyState::Active).is_some();
+                if signs && *only_first {
+                    return Ok(Err(StepRefused::SignsAlready));
+                }
+                if let Some(next) = at(KeyState::Next) {
+                    return Ok(Err(StepRefused::NextAlready(next.kid.clone())));
+                }
+                add(batch, kid, alg, Some(sealed), &self.by).await?;
+                if !signs {
+                    promote(batch, kid, alg, &self.by).await?;
+                }
+            }
+            Step::Promote { kid } => match self.promotable(&known, kid) {
+                Ok(key) => promote(batch, &key.kid, &key.alg, &self.by).await?,
+                Err(refused) => return Ok(Err(refused)),
+            },
+            Step::Remove { kid } => match self.removable(&known, kid) {
+                Ok(key) => remove(batch, key, "", &self.by).await?,
+                Err(refused) => return Ok(Err(refused)),
+            },
+            Step::Revoke { kid, instead } => {
+                let Some(key) = published(&known, kid) else { return Ok(Err(StepRefused::Unknown(kid.clone()))) };
+                if key.state() == KeyState::Active {
+                    self.replace(batch, at(KeyState::Next), instead).await?;
+                }
+                remove(batch, key, "revoked", &self.by).await?;
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+fn published<'k>(known: &'k [KeyRecord], kid: &str) -> Option<&'k KeyRecord> {
+    known.iter().find(|k| k.kid == kid && k.state() != KeyState::Gone)
+}
+
+impl Rotate {
+    fn promotable<'k>(&self, known: &'k [KeyRecord], kid: &str) -> Result<&'k KeyRecord, StepRefused> {
+        let key = published(known, kid).ok_or_else(|| StepRefused::Unknown(kid.to_owned()))?;
+        let why = match key.state() {
+            KeyState::Next => None,
+            KeyState::Active => Some("it signs already"),
+            _ => Some("only the next key can be promoted"),
+        };
+        if let Some(why) = why {
+            return Err(StepRefused::Misplaced { kid: kid.to_owned(), state: key.state(), why });
+        }
+        if !self.force {
+            key.check_promote(self.by.at)?;
+        }
+        Ok(key)
+    }
+
+    fn removable<'k>(&self, known: &'k [KeyRecord], kid: &str) -> Result<&'k KeyRecord, StepRefused> {
+        let key = published(known, kid).ok_or_else(|| StepRefused::Unknown(kid.to_owned()))?;
+        if key.state() == KeyState::Active {
+            let why = "promote another first, or revoke it";
+            return Err(StepRefused::Misplaced { kid: kid.to_owned(), state: key.state(), why });
+        }
+        if !self.force {
+            key.check_remove(self.by.at)?;
+        }
+        Ok(key)
+    }
+
+    /// Lets the next key sign, or a new one where there is none.
+    async fn replace(
+        &self,
+        batch: &mut Batch<'_>,
+        next: Option<&KeyRecord>,
+        (kid, alg, sealed): &(String, String, Vec<u8>),
+    ) -> Result<(), StoreError> {
+        match next {
+            Some(next) => promote(batch, &next.kid, &next.alg, &self.by).await,
+            None => {
+                add(batch, kid, alg, Some(sealed), &self.by).await?;
+                promote(batch, kid, alg, &self.by).await
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Doors for other apps: forward-auth, the way back to an app after signing in, assertions.
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    cookie::{Cookie, SameSite},
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE},
+    },
+    web::Data,
+};
+use url::Url;
+
+use super::{
+    Web,
+    api::Query,
+    client::origin,
+    extract,
+    forward::{self, Original},
+    pages,
+    problem::Problem,
+};
+use crate::{
+    actions::{access, assertion},
+    authn::CredentialRefused,
+    domain::{
+        event::{Actor, EventName, NewEvent, Outcome},
+        identity::{Caller, Identity, Known},
+        protected::{Dialect, ProtectedApp, Way},
+        session::door_secret,
+    },
+};
+
+/// What a proxy may add to the address: `redirect=no` for nginx, whose `auth_request` knows only 2xx, 401
+/// and 403; the address to sign in at then comes in a header.
+const SIGN_IN_AT: HeaderName = HeaderName::from_static("x-loki-sign-in");
+const ASSERTION: HeaderName = HeaderName::from_static("x-loki-jwt-assertion");
+const ASSERTION_ALIAS: HeaderName = HeaderName::from_static("x-pomerium-jwt-assertion");
+
+/// Longer addresses are not come back to; the app's own root is.
+const LONGEST_RETURN: usize = 600;
+
+/// `GET /auth/verify`: may this request pass, and who is asking? 200 with every identity header, 401, 302 to
+/// sign in, 403, 503.
+pub(super) async fn verify(web: Data<Web>, req: HttpRequest) -> HttpResponse {
+    let redirects = req.query_string() != "redirect=no";
+    let answer = answer(&web, &req, redirects).await;
+    let known =
+        |status: StatusCode| status.is_success() || matches!(status.as_u16(), 401 | 403) || status.is_server_error();
+    match answer {
+        Ok(answer) => answer,
+        Err(mut problem) => {
+            if !redirects && !known(problem.status) {
+                problem.status = StatusCode::FORBIDDEN;
+            }
+            // No page: it would be shown under the app's own address, without its style.
+            let mut answer = HttpResponse::build(problem.status);
+            for (name, value) in &problem.headers {
+                answer.append_header((name.clone(), value.as_str()));
+            }
+            answer.insert_header((CONTENT_TYPE, "application/problem+json"));
+            answer.body(problem.json(&super::client::Client::of(&req).request_id))
+        }
+    }
+}
+
+async fn answer(web: &Web, req: &HttpRequest, redirects: bool) -> Result<HttpResponse, Problem> {
+    let original = forward::read(web, req).map_err(|why| {
+        let event = barred_event(web, Actor::anonymous(), why.reason());
+        web.app.note(event.with("peer", peer(req)), &origin(req));
+        Problem::new(StatusCode::FORBIDDEN, why.to_string())
+    })?;
+    let asked = &original.asked;
+    let (app, way) = access::way(&web.app.settings.apps, asked)
+        .map_err(|why| barred(web, req, &original, Actor::anonymous(), &why))?;
+    if matches!(way, Way::Public) {
+        return Ok(identified(app, None, ""));
+    }
+    let Some(who) = extract::identify_for_app(web, req)
+        .await
+        .map_err(|problem| at_sign_in(web, req, &original, redirects, problem))?
+    else {
+        return unknown(web, req, &original, redirects);
+    };
+    access::pass(app, &way, &who).map_err(|why| barred(web, req, &original, who.actor.clone(), &why))?;
+    let assertion = assertion::assert(&web.app, &who, app);
+    Ok(identified(app, Some(&who), &assertion.jws))
+}
+
+fn peer(req: &HttpRequest) -> String {
+    req.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default()
+}
+
+fn barred_event(web: &Web, actor: Actor, reason: &'static str) -> NewEvent {
+    NewEvent::new(web.app.now(), EventName::PermissionDenied, actor).because(Outcome::Denied, reason)
+}
+
+fn barred(web: &Web, req: &HttpRequest, original: &Original, actor: Actor, why: &access::Barred) -> Problem {
+    let asked = &original.asked;
+    // Cut, and without the query, which may hold secrets of the app.
+    let path: String = asked.target.split('?').next().unwrap_or_default().chars().take(200).collect();
+    let event = barred_event(web, actor, why.reason())
+        .on("app", asked.host.as_str())
+        .with("method", asked.method.as_str())
+        .with("path", path)
+        .with("why", why.to_string());
+    web.app.note(event, &origin(req));
+    Problem::new(StatusCode::FORBIDDEN, why.to_string())
+}
+
+/// Nobody is signed in: a browser goes to sign in, everybody else gets 401.
+fn unknown(web: &Web, req: &HttpRequest, original: &Original, redirects: bool) -> Result<HttpResponse, Problem> {
+    let problem = Problem::unauthenticated();
+    if !original.is_navigation(req) {
+        return Err(problem);
+    }
+    let url = sign_in_at(web, original);
+    if redirects {
+        return Ok(HttpResponse::Found().insert_header((LOCATION, url)).finish());
+    }
+    let challenge = problem.headers.iter().find(|(name, _)| *name == WWW_AUTHENTICATE).map(|(_, value)| value.clone());
+    let mut answer = HttpResponse::Unauthorized();
+    answer.insert_header((SIGN_IN_AT, url)).insert_header((WWW_AUTHENTICATE, challenge.unwrap_or_default()));
+    Ok(answer.finish())
+}
+
+/// A browser whose cookie is no longer good is sent to sign in like one without any.
+fn at_sign_in(web: &Web, req: &HttpRequest, original: &Original, redirects: bool, problem: Problem) -> Problem {
+    if problem.status != StatusCode::UNAUTHORIZED || !original.is_navigation(req) {
+        return problem;
+    }
+    let url = sign_in_at(web, original);
+    if redirects {
+        return Problem::new(StatusCode::FOUND, "sign in").with(LOCATION, url);
+    }
+    problem.with(SIGN_IN_AT, url)
+}
+
+fn sign_in_at(web: &Web, original: &Original) -> String {
+    let asked = original.url();
+    let back =
+        if asked.len() <= LONGEST_RETURN { asked } else { format!("{}://{}/", original.scheme, original.asked.host) };
+    let mut url = web.app.settings.server.public_url.join("/auth/continue").expect("a fixed path");
+    url.query_pairs_mut().append_pair("to", &back);
+    url.into()
+}
+
+/// Answers 200. Every identity header is there, empty when it is not known: what a client sent under its name must
+/// not survive the proxy.
+fn identified(app: &ProtectedApp, who: Option<&Identity>, assertion: &str) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    for (name, value) in identity_headers(app.dialect, who) {
+        insert(&mut answer, name, &value);
+    }
+    insert(&mut answer, ASSERTION, assertion);
+    insert(&mut answer, ASSERTION_ALIAS, assertion);
+    answer.finish()
+}
+
+fn insert(answer: &mut HttpResponseBuilder, name: HeaderName, value: &str) {
+    let plain = || value.chars().filter(|c| !c.is_control()).collect::<String>();
+    let value = HeaderValue::from_bytes(value.as_bytes()).or_else(|_| HeaderValue::from_bytes(plain().as_bytes()));
+    answer.insert_header((name, value.unwrap_or(HeaderValue::from_static(""))));
+}
+
+/// The names of both dialects: user, e-mail, groups, and what to call them.
+pub(crate) const fn header_names(dialect: Dialect) -> [&'static str; 4] {
+    match dialect {
+        Dialect::AuthRequest => [
+            "x-auth-request-user",
+            "x-auth-request-email",
+            "x-auth-request-groups",
+            "x-auth-request-preferred-username",
+        ],
+        Dialect::Remote => ["remote-user", "remote-email", "remote-groups", "remote-name"],
+    }
+}
+
+fn identity_headers(dialect: Dialect, who: Option<&Identity>) -> [(HeaderName, String); 4] {
+    let [user, email, groups, name] = header_names(dialect).map(HeaderName::from_static);
+    let Some(who) = who else { return [user, email, groups, name].map(|header| (header, String::new())) };
+    // A name with a comma would read as two groups; the assertion has all of them.
+    let listed = who.groups.iter().filter(|g| !g.contains(',')).map(String::as_str).collect::<Vec<_>>().join(",");
+    let called = match dialect {
+        Dialect::AuthRequest => who.username.clone().unwrap_or_default(),
+        Dialect::Remote => who.actor.name.clone(),
+    };
+    [
+        (user, who.actor.id.clone()),
+        (email, who.verified_email().unwrap_or_default().to_owned()),
+        (groups, listed),
+        (name, called),
+    ]
+}
+
+/// `GET /auth/continue?to=URL`: back to an app, after signing in where that is needed. Only to hosts of
+/// configured apps, so nobody can be led elsewhere.
+pub(super) async fn go_on(web: Data<Web>, req: HttpRequest) -> Result<HttpResponse, Problem> {
+    let query = Query::read(req.query_string(), &["to"])?;
+    let to = app_url(&web, query.text("to").unwrap_or_default())?;
+    match extract::session(&web, &req).await {
+        Ok(_) => {}
+        Err(CredentialRefused::Unavailable(e)) => return Err(e.into()),
+        Err(_) => return Ok(to_sign_in(&req)),
+    }
+    let mut answer = HttpResponse::SeeOther();
+    answer.insert_header((LOCATION, to.as_str()));
+    if let Some(domain) = &web.app.settings.apps.cookie_domain {
+        let secret = web.session_secret(&req).ok_or_else(Problem::unauthenticated)?;
+        let door = door_secret(&secret);
+        // A session of before this cookie existed has none: signing in again gives it one.
+        match web.app.authn.by_door(&door).await {
+            Ok(_) => {}
+            Err(CredentialRefused::Unavailable(e)) => return Err(e.into()),
+            Err(_) => return Ok(to_sign_in(&req)),
+        }
+        answer.cookie(web.door_cookie(door, domain));
+    }
+    Ok(answer.finish())
+}
+
+fn to_sign_in(req: &HttpRequest) -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((LOCATION, pages::login_path(req))).finish()
+}
+
+/// The address of a configured app, read as a browser reads it.
+fn app_url(web: &Web, text: &str) -> Result<Url, Problem> {
+    let apps = &web.app.settings.apps;
+    let expected = || Problem::invalid("to", "expected the address of an app of forward_auth.apps");
+    let plain = text.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'\\');
+    let url = Url::parse(text).ok().filter(|_| plain).ok_or_else(expected)?;
+    let own = &web.app.settings.server.public_url;
+    let is_safe_scheme = url.scheme() == "https" || (url.scheme() == "http" && own.scheme() == "http");
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let name = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    let host = url.port().map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
+    if !is_safe_scheme || !bare || apps.at(&host).is_none() {
+        return Err(expected());
+    }
+    let is_own = own.host_str().is_some_and(|h| h.eq_ignore_ascii_case(&name));
+    let is_below =
+        |domain: &String| name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if !is_own && !apps.cookie_domain.as_ref().is_some_and(is_below) {
+        let detail = format!(
+            "people cannot be signed in at {name}: set forward_auth.cookie_domain to the parent domain that it shares with lokid"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    Ok(url)
+}
+
+impl Web {
+    /// The cookie by which other apps of the parent domain know a person. Good for `/auth/verify` only.
+    fn door_cookie(&self, secret: String, domain: &str) -> Cookie<'static> {
+        Cookie::build(self.door_cookie_name(), secret)
+            .domain(domain.to_owned())
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(SameSite::Lax)
+            .finish()
+    }
+}
+
+/// An assertion, for whoever carries it to an app themselves.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+pub(super) struct AssertionView {
+    /// The compact JWS, with `typ` `loki-assertion+jwt`.
+    assertion: String,
+    /// The app that it is for.
+    audience: String,
+    /// When it ends (RFC 3339).
+    expires_at: String,
+}
+
+/// A signed statement of who the caller is, for one app.
+#[utoipa::path(get, path = "/auth/assertion", tag = "verifiers", params(("app" = String, Query, description = "The app's host")),
+    responses((status = 200, body = AssertionView), (status = 401), (status = 403), (status = 404)))]
+pub(super) async fn fetch(web: Data<Web>, caller: Caller<Known>, req: HttpRequest) -> Result<HttpResponse, Problem> {
+    let query = Query::read(req.query_string(), &["app"])?;
+    let host = query.text("app").ok_or_else(|| Problem::invalid("app", "expected the host of an app"))?;
+    let (audience, made) = assertion::fetch(&web.app, &caller, host)?;
+    let view = AssertionView { assertion: made.jws.to_string(), audience, expires_at: made.expires_at.rfc3339() };
+    Ok(HttpResponse::Ok().json(view))
+}

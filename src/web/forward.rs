@@ -1,0 +1,197 @@
+//! What a reverse proxy says of a request that it asks about. Believed only from listed proxies; what is
+//! missing, there twice or contradictory is refused, never guessed (`traps.md` 26–30).
+
+use actix_web::{
+    HttpRequest,
+    http::{
+        Method,
+        header::{ACCEPT, AUTHORIZATION, HeaderMap},
+    },
+};
+
+use super::Web;
+use crate::actions::access::Asked;
+
+/// Where Envoy's `path_prefix` leads: the original path follows it.
+pub(super) const ENVOY: &str = "/auth/verify/envoy";
+
+/// The original request.
+#[derive(Debug, Clone)]
+pub(super) struct Original {
+    /// What it asks for.
+    pub(super) asked: Asked,
+    /// `http` or `https`.
+    pub(super) scheme: String,
+}
+
+/// Why the proxy's word is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotBelieved {
+    #[error("this address is not a proxy that server.trusted_proxies lists")]
+    Peer,
+    #[error("the proxy sent no {0}; lokid proxy-config prints a configuration that does")]
+    Missing(&'static str),
+    #[error("{0} is there more than once")]
+    Repeated(&'static str),
+    #[error("{0} is not what a proxy writes")]
+    Malformed(&'static str),
+    #[error("X-Forwarded-Host and Host name different hosts")]
+    Contradictory,
+}
+
+impl NotBelieved {
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Peer => "proxy_not_listed",
+            Self::Missing(_) => "forwarded_header_missing",
+            Self::Repeated(_) => "forwarded_header_repeated",
+            Self::Malformed(_) => "forwarded_header_malformed",
+            Self::Contradictory => "forwarded_headers_contradict",
+        }
+    }
+}
+
+/// Reads the original request.
+///
+/// # Errors
+/// [`NotBelieved`].
+pub(super) fn read(web: &Web, req: &HttpRequest) -> Result<Original, NotBelieved> {
+    let peer = req.peer_addr().map(|a| a.ip());
+    let listed = &web.app.settings.server.trusted_proxies;
+    if !peer.is_some_and(|peer| listed.iter().any(|network| network.contains(peer))) {
+        return Err(NotBelieved::Peer);
+    }
+    let headers = req.headers();
+    let scheme = once(headers, "X-Forwarded-Proto")?.ok_or(NotBelieved::Missing("X-Forwarded-Proto"))?;
+    if !matches!(scheme, "http" | "https") {
+        return Err(NotBelieved::Malformed("X-Forwarded-Proto"));
+    }
+    let target = req.uri().path_and_query().map_or("", |p| p.as_str());
+    let asked = match target.strip_prefix(ENVOY) {
+        Some(original) if original.starts_with('/') => envoy(req, original)?,
+        _ => forwarded(headers)?,
+    };
+    Ok(Original { asked, scheme: scheme.to_owned() })
+}
+
+/// nginx (as `lokid proxy-config` writes it), Traefik, Caddy.
+fn forwarded(headers: &HeaderMap) -> Result<Asked, NotBelieved> {
+    let needed = |name: &'static str| once(headers, name)?.ok_or(NotBelieved::Missing(name));
+    let method = needed("X-Forwarded-Method")?;
+    let host = needed("X-Forwarded-Host")?;
+    let target = needed("X-Forwarded-Uri")?;
+    if !is_method(method) {
+        return Err(NotBelieved::Malformed("X-Forwarded-Method"));
+    }
+    if !is_host(host) {
+        return Err(NotBelieved::Malformed("X-Forwarded-Host"));
+    }
+    Ok(Asked { method: method.into(), host: host.to_ascii_lowercase(), target: target.into() })
+}
+
+/// Envoy keeps method and host and puts the path behind its prefix.
+fn envoy(req: &HttpRequest, target: &str) -> Result<Asked, NotBelieved> {
+    let host = once(req.headers(), "Host")?.ok_or(NotBelieved::Missing("Host"))?;
+    if !is_host(host) {
+        return Err(NotBelieved::Malformed("Host"));
+    }
+    if once(req.headers(), "X-Forwarded-Host")?.is_some_and(|said| !said.eq_ignore_ascii_case(host)) {
+        return Err(NotBelieved::Contradictory);
+    }
+    Ok(Asked { method: req.method().as_str().into(), host: host.to_ascii_lowercase(), target: target.into() })
+}
+
+/// The value of a header that may be there once.
+fn once<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, NotBelieved> {
+    let mut values = headers.get_all(name);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(NotBelieved::Repeated(name));
+    }
+    match value.to_str() {
+        Ok(text) if !text.is_empty() && text.len() <= 8192 => Ok(Some(text)),
+        _ => Err(NotBelieved::Malformed(name)),
+    }
+}
+
+fn is_method(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
+}
+
+/// A name or address with an optional port; a list is two hosts, and that is one too many.
+fn is_host(text: &str) -> bool {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    (1..=260).contains(&text.len()) && text.bytes().all(sound) && !text.ends_with('.')
+}
+
+impl Original {
+    /// The address as the browser wrote it.
+    pub(super) fn url(&self) -> String {
+        format!("{}://{}{}", self.scheme, self.asked.host, self.asked.target)
+    }
+
+    /// Whether a browser waits for a page: then it can be sent to sign in. Everybody else gets 401.
+    pub(super) fn is_navigation(&self, req: &HttpRequest) -> bool {
+        let text = |name: &str| req.headers().get(name).and_then(|v| v.to_str().ok());
+        let method = self.asked.method.parse::<Method>();
+        matches!(method, Ok(Method::GET | Method::HEAD))
+            && !req.headers().contains_key(AUTHORIZATION)
+            && text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/html"))
+            && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
+    }
+}
+
+/// Whether the front must not compare `Host` with our own names: it may be the app's.
+pub(super) fn is_asked_about_others(path: &str) -> bool {
+    path == "/auth/verify" || path.strip_prefix(ENVOY).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn forwarded_by(lines: &[(&'static str, &str)]) -> Result<Asked, NotBelieved> {
+        let mut req = TestRequest::default();
+        for (name, value) in lines {
+            req = req.append_header((*name, *value));
+        }
+        forwarded(req.to_http_request().headers())
+    }
+
+    const GOOD: [(&str, &str); 3] =
+        [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", "App.example:8443"), ("X-Forwarded-Uri", "/a?b=c")];
+
+    #[test]
+    fn a_complete_description_is_taken_as_it_stands() {
+        let asked = forwarded_by(&GOOD).unwrap();
+        assert_eq!(
+            (asked.method.as_str(), asked.host.as_str(), asked.target.as_str()),
+            ("GET", "app.example:8443", "/a?b=c")
+        );
+    }
+
+    #[test]
+    fn what_is_missing_repeated_or_odd_is_refused() {
+        for at in 0..GOOD.len() {
+            let mut lines = GOOD.to_vec();
+            let removed = lines.remove(at);
+            assert_eq!(forwarded_by(&lines).unwrap_err(), NotBelieved::Missing(removed.0));
+            lines.extend([removed, removed]);
+            assert_eq!(forwarded_by(&lines).unwrap_err(), NotBelieved::Repeated(removed.0));
+        }
+        for (name, value) in [
+            ("X-Forwarded-Host", "a.example, b.example"),
+            ("X-Forwarded-Host", "a.example."),
+            ("X-Forwarded-Host", "user@a.example"),
+            ("X-Forwarded-Host", "a.example/x"),
+            ("X-Forwarded-Host", ""),
+            ("X-Forwarded-Method", "get"),
+            ("X-Forwarded-Method", "GET, POST"),
+        ] {
+            let lines: Vec<_> = GOOD.iter().map(|line| if line.0 == name { (name, value) } else { *line }).collect();
+            assert_eq!(forwarded_by(&lines).unwrap_err(), NotBelieved::Malformed(name), "{value:?}");
+        }
+    }
+}
