@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare", port] => bare::serve(port.parse().expect("a port")),
+        ["forwarding", "--bench"] => table::print(&measures::forwarding()),
         ["events", directory] => events::measure(directory.as_ref()),
         _ => return bench(),
     }
@@ -52,6 +53,7 @@ fn bench() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut rows = measures::reading();
+    rows.extend(measures::forwarding());
     rows.extend(measures::writing());
     rows.extend(measures::standing());
     table::print(&rows);

@@ -13,16 +13,22 @@ pub(crate) struct Run {
     pub(crate) cpu: f64,
 }
 
+/// What a proxy says of the request that it asks about.
+const FORWARDED: &str = "x-forwarded-method: GET\nx-forwarded-proto: https\nx-forwarded-host: app.example\n\
+     x-forwarded-uri: /dashboard?page=2\nx-forwarded-for: 127.0.0.1\n";
+
 /// Reads the credentials' lines from a file and sends them in turn, or makes a token with a new name each time.
 const SCRIPT: &str = r#"
 local requests, next, made = {}, 0, 0
 function init(arguments)
   local kind, file = arguments[1], arguments[2]
+  local path = kind == "verify" and "/auth/verify" or "/api/me"
   for line in io.lines(file) do
     local name, value = line:match("^([^:]+): (.*)$")
     wrk.headers[name] = value
     if kind == "mint" then wrk.headers["content-type"] = "application/json" else
-      requests[#requests + 1] = wrk.format("GET", "/api/me")
+      if kind == "verify" then requests = {} end
+      requests[#requests + 1] = wrk.format("GET", path)
     end
   end
 end
@@ -39,6 +45,16 @@ end
 /// `GET /api/me` with every header of the file in turn.
 pub(crate) fn read(dir: &Path, (port, pid): (u16, u32), seconds: u32, headers: &Path) -> Run {
     run(dir, (port, pid), seconds, 32, ["read", &headers.display().to_string()])
+}
+
+/// `GET /auth/verify` as a proxy asks it, with the credential of the file.
+pub(crate) fn verify(dir: &Path, (port, pid): (u16, u32), seconds: u32, headers: &Path) -> Run {
+    let credential = fs::read_to_string(headers).expect("the credential was written");
+    let first = credential.lines().next().unwrap_or_default();
+    let file = dir.join("forwarded");
+    // The credential comes last: a request is made for every line, and only then all headers are there.
+    fs::write(&file, format!("{FORWARDED}{first}\n")).expect("the headers can be written");
+    run(dir, (port, pid), seconds, 32, ["verify", &file.display().to_string()])
 }
 
 /// `POST /api/enterprise/tokens` by 64 clients with the file's first header.

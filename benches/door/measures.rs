@@ -80,6 +80,39 @@ pub(crate) fn reading() -> Vec<Row> {
     rows
 }
 
+/// Requests that a reverse proxy asks about, with headers and an assertion about whoever sends them.
+pub(crate) fn forwarding() -> Vec<Row> {
+    let (dir, mut place) = site::new();
+    let apps = "[{host: app.example, rules: [{path: /, scope: read}]}]";
+    place.env.extend([
+        ("LOKI_SERVER_TRUSTED_PROXIES", "127.0.0.1".to_owned()),
+        ("LOKI_FORWARD_AUTH_APPS", apps.to_owned()),
+        ("LOKI_SERVER_SECRET", "a secret of the bench, long enough for it".to_owned()),
+    ]);
+    let token = site::tokens(&place, 1);
+    let server = place.start();
+    let cookie = site::session(&place, &server);
+    let bare = Bare::start(Site::new(dir.path()).port);
+    let (ours, theirs) = ((place.port, server.child.id()), (bare.1, bare.0.id()));
+    let mut measured: [Vec<Run>; 3] = Default::default();
+    for round in 0..=RUNS {
+        for (at, (target, credential)) in [(theirs, &token), (ours, &token), (ours, &cookie)].into_iter().enumerate() {
+            let run = load::verify(dir.path(), target, SECONDS, credential);
+            measured[at].extend((round > 0).then_some(run));
+        }
+    }
+    let [bare, token, cookie] = &measured;
+    let row =
+        |name: &str, of: &[Run]| Row::new(name, show(of), (ratio(of, bare, |run| run.rate), ""), Bar::AtLeast(0.50));
+    let resident = process::resident(ours.1);
+    vec![
+        Row::new("bare handler, the same request", show(bare), (1.0, ""), Bar::None),
+        row("`/auth/verify`, token ÷ bare", token),
+        row("`/auth/verify`, session cookie ÷ bare", cookie),
+        Row::new("memory under that load", "", (resident, " MiB"), Bar::AtMost(40.0)),
+    ]
+}
+
 /// What must reach the disk before it is answered.
 pub(crate) fn writing() -> Vec<Row> {
     let (mut mints, mut mint_ratios, mut resident) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,6 +1,8 @@
 //! `lokid doctor`: is everything there that the configuration names?
 
-use super::{Common, Done, Failure, print, sources};
+use clap::Args;
+
+use super::{Common, Done, Failure, print, proxy_check, sources};
 use crate::{
     actions::App,
     domain::{
@@ -12,14 +14,31 @@ use crate::{
 /// Earlier than this no clock can be right.
 const BUILT_AFTER: Moment = Moment::from_seconds(1_790_000_000);
 
-struct Check {
-    name: String,
-    good: bool,
-    says: String,
+/// One thing that was looked at.
+pub(super) struct Check {
+    pub(super) name: String,
+    pub(super) good: bool,
+    pub(super) says: String,
 }
 
-pub(super) async fn run(common: &Common) -> Done {
-    let settings = sources(common).load()?;
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Also send made-up headers through a reverse proxy: a protected address of an app behind it
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Stand in for the app at this address and look at what arrives there (with a token in LOKI_TOKEN)
+    #[arg(long, value_name = "IP:PORT", requires = "proxy")]
+    upstream: Option<std::net::SocketAddr>,
+}
+
+pub(super) async fn run(common: &Common, doctor: Doctor) -> Done {
+    let sources = sources(common);
+    let settings = sources.load()?;
+    if let Some(url) = &doctor.proxy {
+        let token = sources.env.get("LOKI_TOKEN").map(String::as_str);
+        let target = proxy_check::Target { url, upstream: doctor.upstream, token };
+        return show(common, &proxy_check::look(&settings, &target).await?);
+    }
     let mut checks = vec![Check { name: "configuration".into(), good: true, says: "valid".into() }];
     let clock = Clock::system();
     let now = clock.now();

@@ -8,6 +8,7 @@ mod doctor;
 mod keys;
 mod print;
 mod proxy;
+mod proxy_check;
 mod settings;
 mod start;
 mod token;
@@ -64,8 +65,8 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(settings::Verb),
-    /// Check the configuration, the database, the providers and the clock
-    Doctor,
+    /// Check the configuration, the database, the providers and the clock, or a reverse proxy
+    Doctor(doctor::Doctor),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -150,7 +151,7 @@ async fn run(cli: Cli) -> Done {
         Command::ProxyConfig { proxy, host } => proxy::run(&common, proxy, host.as_deref()),
         Command::CheckAccess(verb) => verb.run(&common).await,
         Command::Config(verb) => verb.run(&common),
-        Command::Doctor => doctor::run(&common).await,
+        Command::Doctor(verb) => doctor::run(&common, verb).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lokid", &mut std::io::stdout());
             Ok(())

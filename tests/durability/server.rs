@@ -50,7 +50,7 @@ impl Server {
 }
 
 /// No limit that a load could reach, but every limiter at work.
-const LIMITS: [&str; 6] = ["PEER", "SIGN_IN", "CALLBACK", "BAD_CREDENTIALS", "TOKEN_CREATION", "API"];
+const LIMITS: [&str; 7] = ["PEER", "SIGN_IN", "CALLBACK", "BAD_CREDENTIALS", "TOKEN_CREATION", "API", "FORWARD_AUTH"];
 
 impl Site {
     pub(crate) fn new(dir: &Path) -> Self {
