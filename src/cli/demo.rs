@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,6 +38,9 @@ struct Data {
     path: PathBuf,
     temporary: bool,
 }
+
+/// The demo's own secret, beside its database.
+const SECRET: &str = "demo.secret";
 
 impl Drop for Data {
     fn drop(&mut self) {
@@ -78,6 +83,12 @@ impl Demo {
             None => (std::env::temp_dir().join(format!("lokid-demo-{}", letters(Entropy.bytes()))), true),
         };
         fs::create_dir_all(&path).map_err(|e| Failure::new(format!("cannot make {}: {e}", path.display())))?;
+        let secret = path.join(SECRET);
+        if !secret.exists() {
+            let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret);
+            let text = data_encoding::BASE64URL_NOPAD.encode(&Entropy.bytes::<32>());
+            made.and_then(|mut file| file.write_all(text.as_bytes()))?;
+        }
         Ok(Data { path, temporary })
     }
 }
@@ -92,6 +103,8 @@ fn sources(dir: &Path, port: u16, issuer: &str) -> Sources {
     let mapping = "{admins: admin, operators: operator, auditors: auditor}";
     let env = [
         ("LOKI_SERVER_PORT", port.to_string()),
+        // Configured, so that the demo has signing keys to look at.
+        ("LOKI_SERVER_SECRET_FILE", dir.join(SECRET).display().to_string()),
         ("LOKI_DATABASE_URL", database),
         ("LOKI_OIDC_ISSUER", issuer.to_owned()),
         ("LOKI_OIDC_CLIENT_ID", provider::CLIENT_ID.to_owned()),

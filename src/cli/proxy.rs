@@ -54,6 +54,7 @@ fn snippet(settings: &Settings, proxy: Proxy, app: &ProtectedApp) -> String {
     let variable = |name: &str| name.replace('-', "_");
     template
         .replace("{HOST}", &app.host)
+        .replace("{HOST_NAME}", app.host.split(':').next().unwrap_or_default())
         .replace("{NAME}", &app.host.replace(['.', ':'], "-"))
         .replace("{VAR}", &app.host.replace(['.', ':', '-'], "_"))
         .replace("{LOKID}", &listener(settings))
@@ -113,7 +114,7 @@ map $http_authorization $app_authorization_{VAR} {    # nor tokens that are good
     "~*^bearer +loki_" "";
 }
 server {
-    server_name {HOST};
+    server_name {HOST_NAME};
     # listen 443 ssl; with its certificate
 
     location = /.loki-verify {
