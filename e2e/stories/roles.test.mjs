@@ -54,7 +54,7 @@ story('an e-mail gives a role only once it is verified', {
 story('pages for an administrator are refused to a viewer and not offered to them', async (house) => {
   const viewer = await house.person();
   await signIn(viewer, 'viewer');
-  for (const [path, name] of [['/people', 'People'], ['/audit', 'Audit']]) {
+  for (const [path, name] of [['/people', 'People'], ['/keys', 'Keys'], ['/audit', 'Audit']]) {
     await go(viewer, '/');
     assert.equal(await navigationLink(viewer, name).count(), 0);
     assert.equal((await go(viewer, path)).status(), 403);
@@ -62,7 +62,7 @@ story('pages for an administrator are refused to a viewer and not offered to the
   }
   const admin = await house.person();
   await signIn(admin, 'admin');
-  for (const name of ['People', 'Audit', 'Account', 'Tokens']) {
+  for (const name of ['People', 'Keys', 'Audit', 'Account', 'Tokens']) {
     await go(admin, '/');
     await navigationLink(admin, name).click();
     await heading(admin, words.headings[`/${name.toLowerCase()}`]).waitFor();

@@ -7,6 +7,8 @@ const places = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-br
 const flags = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  // The hosts of a team, all on this machine.
+  '--host-resolver-rules=MAP *.team.example 127.0.0.1',
 ];
 const PATIENCE_MS = 15_000;
 
@@ -31,9 +33,9 @@ export async function endBrowser() {
  * A person at a browser of their own: no cookies, no cache. `complaints` collects what the browser
  * reports (script errors, violations of the content security policy), `hosts` whom it called.
  */
-export async function newPerson({ viewport = WIDE, colorScheme = 'light', javaScript = true } = {}) {
+export async function newPerson({ viewport = WIDE, colorScheme = 'light', javaScript = true, ignoreHTTPSErrors = false } = {}) {
   const context = await (await theBrowser()).newContext({
-    viewport, colorScheme, javaScriptEnabled: javaScript, reducedMotion: 'reduce', locale: 'en-GB',
+    viewport, colorScheme, javaScriptEnabled: javaScript, ignoreHTTPSErrors, reducedMotion: 'reduce', locale: 'en-GB',
     // A new person must not be let off by a policy switch: the pages' own CSP stays in force.
     bypassCSP: false,
   });

@@ -32,6 +32,7 @@ export const gallery = [
   },
   { name: 'audit', as: 'admin', visit: (person) => go(person, '/audit') },
   { name: 'people', as: 'admin', visit: (person) => go(person, '/people') },
+  { name: 'keys', as: 'admin', visit: (person) => go(person, '/keys') },
   { name: 'account', as: 'admin', visit: (person) => go(person, '/account') },
   { name: 'overview-viewer', as: 'viewer', visit: (person) => go(person, '/') },
   { name: 'forbidden', as: 'viewer', visit: (person) => go(person, '/people') },

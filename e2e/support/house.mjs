@@ -1,6 +1,7 @@
 // Everything a story needs under one roof: a provider, a database, lokid, and people with browsers.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,16 +21,19 @@ export const PROVIDER_NAME = 'Example';
 /**
  * Opens a house. `database` is `sqlite` or `postgres`; `way` is how lokid proves itself to the provider;
  * `oidc` and `rbac` are merged into those settings; `providerUp: false` starts lokid without a provider to reach.
+ * `surround({ port })` builds what stands around lokid: its `url` from outside, settings, and what to open and close.
  */
-export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}, providerUp = true } = {}) {
+export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}, providerUp = true, surround } = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'lokid-e2e-'));
   const removed = mustUndo(() => rmSync(directory, { recursive: true, force: true }));
   const port = await freePort();
-  const url = `http://localhost:${port}`;
+  const around = await surround?.({ port });
+  const url = around?.url ?? `http://localhost:${port}`;
+  const secret = randomBytes(32).toString('base64url');
   const provider = await startProvider();
   const client = await introduce(provider, { url, way, directory });
   const settings = {
-    server: { host: '127.0.0.1', port, public_url: url },
+    server: { host: '127.0.0.1', port, public_url: url, secret, ...around?.server },
     database: { url: database === 'postgres' ? await newDatabase() : `sqlite://${join(directory, 'loki.db')}` },
     enterprise: {
       auth: {
@@ -45,13 +49,15 @@ export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}
         ...rbac,
       },
     },
+    ...around?.settings,
   };
-  const house = new House({ directory, removed, url, provider, lokid: new Lokid({ directory, settings }) });
-  house.secrets.add(CLIENT_SECRET);
+  const house = new House({ directory, removed, url, provider, around, lokid: new Lokid({ directory, settings }) });
+  house.secrets.add(CLIENT_SECRET).add(secret);
   if (database === 'postgres') house.secrets.add(new URL(settings.database.url).password);
   try {
     if (!providerUp) await provider.stop();
     await house.lokid.start();
+    await around?.open?.(house);
   } catch (error) {
     await house.close();
     throw error;
@@ -102,6 +108,7 @@ class House {
     try {
       return await this.lokid.stop();
     } finally {
+      await this.around?.close?.();
       await this.provider.stop();
       await rm(this.directory, { recursive: true, force: true });
       this.removed();

@@ -53,7 +53,7 @@ export class Lokid {
       if (child.exitCode !== null || child.signalCode) {
         throw final(`lokid ended with ${child.exitCode ?? child.signalCode} before it was ready:\n${this.output()}`);
       }
-      return (await fetch(`${this.url}/readyz`)).status === 200;
+      return (await fetch(`http://127.0.0.1:${this.settings.server.port}/readyz`)).status === 200;
     }, { what: 'lokid is ready', within: 20_000 });
   }
 
