@@ -14,6 +14,8 @@ export async function furnish(house) {
   await curl(`${house.url}/api/status`, { token: kept });
   await revoke(admin, 'retired');
   await curl(`${house.url}/api/status`, { token: gone });
+  await go(admin, '/keys');
+  await admin.page.getByRole('button', { name: 'Add the next key' }).click();
   await signIn(await house.person(), 'operator');
 }
 

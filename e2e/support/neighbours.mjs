@@ -41,7 +41,6 @@ export const neighbours = (rules) => async ({ port }) => {
       await writeFile(join(directory, 'nginx.conf'), configuration({ directory, front, port, appPort, printed }));
       certify(directory);
       nginx = spawn(NGINX, ['-p', directory, '-c', 'nginx.conf', '-e', 'stderr'], { stdio: 'ignore' });
-
       nginx.once('exit', mustUndo(() => nginx.kill('SIGKILL')));
       await until(() => listens(front), { what: `nginx listens on ${front}`, within: 10_000 });
     },
