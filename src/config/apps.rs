@@ -27,6 +27,31 @@ impl Apps {
     }
 }
 
+impl Apps {
+    /// Whether people who are signed in at lokid can be known at `name`, a host without a port.
+    pub fn knows_people_at(&self, name: &str, server: &Server) -> bool {
+        let is_own = server.public_url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(name));
+        is_own || self.cookie_domain.as_deref().is_some_and(|domain| is_below(name, domain))
+    }
+
+    /// What works for tokens only.
+    pub(super) fn warnings(&self, server: &Server) -> impl Iterator<Item = String> {
+        let name = |app: &ProtectedApp| app.host.split(':').next().unwrap_or_default().to_owned();
+        let unknown = self.apps.iter().map(name).filter(|name| !self.knows_people_at(name, server));
+        unknown.map(|name| {
+            format!(
+                "forward_auth: people cannot be signed in at {name}, only tokens work there; set forward_auth.cookie_domain \
+                 to the parent domain that it shares with server.public_url"
+            )
+        })
+    }
+}
+
+/// Whether a host is the domain or lies below it.
+fn is_below(name: &str, domain: &str) -> bool {
+    name.to_ascii_lowercase().strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 pub(super) fn read(place: Place<'_>, server: &Server, roles: &Roles) -> Apps {
     let mut apps: Vec<ProtectedApp> = Vec::new();
     for entry in place.entries("forward_auth.apps", "forward_auth.apps[]") {
@@ -49,10 +74,9 @@ fn read_domain(place: Place<'_>, server: &Server) -> Option<String> {
     const KEY: &str = "forward_auth.cookie_domain";
     let domain = place.text(KEY)?.trim_start_matches('.').to_ascii_lowercase();
     let public = server.public_url.host_str().unwrap_or_default().to_ascii_lowercase();
-    let is_below = public.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     if !domain.contains('.') && !is_loopback_host(&domain) {
         place.fault(KEY, format!("{domain:?} is not a domain of yours; expected one such as example.com"));
-    } else if !is_below {
+    } else if !is_below(&public, &domain) {
         place.fault(KEY, format!("server.public_url ({public}) does not lie below {domain}"));
     }
     Some(domain)

@@ -183,10 +183,11 @@ fn structured(key: &Key, text: &str, origin: &Origin) -> Result<Node, String> {
     parsed.ok_or_else(|| "is empty".to_owned())
 }
 
-fn build(place: Place<'_>, root: &Node, warnings: Vec<String>) -> Settings {
+fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>) -> Settings {
     let server = server::read_server(place);
     let auth = auth::read(place, &server);
     let apps = apps::read(place, &server, &auth.roles);
+    warnings.extend(apps.warnings(&server));
     Settings {
         database: server::read_database(place),
         log: server::read_log(place),

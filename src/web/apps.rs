@@ -237,10 +237,7 @@ fn app_url(web: &Web, text: &str) -> Result<Url, Problem> {
     if !is_safe_scheme || !bare || apps.at(&host).is_none() {
         return Err(expected());
     }
-    let is_own = own.host_str().is_some_and(|h| h.eq_ignore_ascii_case(&name));
-    let is_below =
-        |domain: &String| name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    if !is_own && !apps.cookie_domain.as_ref().is_some_and(is_below) {
+    if !apps.knows_people_at(&name, &web.app.settings.server) {
         let detail = format!(
             "people cannot be signed in at {name}: set forward_auth.cookie_domain to the parent domain that it shares with lokid"
         );
