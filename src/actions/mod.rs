@@ -11,6 +11,7 @@ pub mod people;
 pub mod sessions;
 pub mod sign_in;
 pub mod status;
+pub mod tasks;
 pub mod tokens;
 
 pub use app::App;

@@ -3,10 +3,11 @@
 use super::{ActError, App};
 use crate::domain::{
     identity::{Caller, ReadState},
+    task::TaskStatus,
     time::Moment,
 };
 
-/// How the instance is, in the seed's terms. Runs and tasks come with their own issue: until then there
+/// How the instance is, in the seed's terms. Runs come with their own issue: until then there
 /// are none, which is what this says.
 #[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
 pub struct Status {
@@ -57,14 +58,15 @@ pub struct RunSummary {
 
 /// How the instance is.
 pub async fn status(app: &App, _: &Caller<ReadState>) -> Status {
+    let pending = app.store.count_tasks(TaskStatus::Pending).await;
     Status {
         status: "idle",
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: app.now().since(app.started_at).as_secs(),
         active_sessions: 0,
         running_agents: 0,
-        pending_tasks: 0,
-        database_connected: app.store.ping().await.is_ok(),
+        pending_tasks: pending.as_ref().map_or(0, |count| *count),
+        database_connected: pending.is_ok(),
         phase: None,
         iteration: 0,
         complexity: None,

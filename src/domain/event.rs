@@ -85,6 +85,14 @@ events! {
     PermissionDenied = "permission.denied", Warning, RecordOrCount;
     /// A caller was too fast.
     RateLimited = "rate.limited", Warning, RecordOrCount;
+    /// A task was made.
+    TaskCreated = "task.create", Info, MustRecord;
+    /// A task was changed.
+    TaskUpdated = "task.update", Info, MustRecord;
+    /// A task went to another column or place.
+    TaskMoved = "task.move", Info, MustRecord;
+    /// A task was deleted.
+    TaskDeleted = "task.delete", Info, MustRecord;
     /// A signing key is published from now on.
     KeyAdded = "key.add", Info, MustRecord;
     /// Another key signs from now on.

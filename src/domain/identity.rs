@@ -181,6 +181,8 @@ rights! {
     SignedIn = Access::Person;
     /// To see what runs.
     ReadState = Access::Scope(Scope::Read);
+    /// To make and change tasks.
+    WriteState = Access::Scope(Scope::Write);
     /// To read and verify the audit log.
     ReadAudit = Access::Scope(Scope::Audit);
     /// To make, list, rotate and revoke anybody's tokens.

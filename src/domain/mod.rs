@@ -17,5 +17,6 @@ pub mod rotation;
 pub mod scope;
 pub mod session;
 pub mod spread;
+pub mod task;
 pub mod time;
 pub mod token;

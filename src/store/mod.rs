@@ -16,6 +16,7 @@ pub mod sessions;
 pub mod signing_keys;
 mod sqlite;
 mod statements;
+pub mod tasks;
 pub mod tokens;
 mod writer;
 

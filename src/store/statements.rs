@@ -28,6 +28,7 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::sessions::ALL,
         super::ledger::ALL,
         super::signing_keys::ALL,
+        super::tasks::ALL,
     ];
     rooms.into_iter().flatten().copied()
 }

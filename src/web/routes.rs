@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, guard, http::Method, middleware::from_fn, web};
 use super::{Web, api, apps, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
     identity::Access::{self, Credential, Open, Person, Scope},
-    scope::Scope::{All, Audit, Read},
+    scope::Scope::{All, Audit, Read, Write},
 };
 
 /// One door.
@@ -60,6 +60,13 @@ routes! {
     "/api/enterprise/audit" { GET api::audit::list, Scope(Audit); }
     "/api/audit/summary" { GET api::audit::summary, Scope(Audit); }
     "/api/audit/verify" { GET api::audit::verify, Scope(Audit); }
+    "/api/tasks" { GET api::tasks::list, Scope(Read); POST api::tasks::create, Scope(Write); }
+    "/api/tasks/create" { POST api::tasks::create, Scope(Write); }
+    "/api/tasks/{id}" {
+        GET api::tasks::show, Scope(Read); PUT api::tasks::change, Scope(Write); PATCH api::tasks::change, Scope(Write);
+        DELETE api::tasks::delete, Scope(Write);
+    }
+    "/api/tasks/{id}/move" { POST api::tasks::shift, Scope(Write); }
     "/" { GET pages::overview::show, Scope(Read); }
     "/login" { GET pages::login::show, Open; }
     "/login/local/{code}" { GET pages::login::link, Open; POST pages::login::use_link, Open; }

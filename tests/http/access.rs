@@ -28,7 +28,7 @@ fn address(route: &Route) -> String {
 /// What a well-meant request to any door carries; the body is read by nobody who is refused.
 fn body(route: &Route, request: RequestBuilder) -> RequestBuilder {
     match (route.method, route.path.starts_with("/api/")) {
-        ("POST", true) => request.json(&serde_json::json!({})),
+        ("POST" | "PUT" | "PATCH", true) => request.json(&serde_json::json!({})),
         ("POST", false) => request.form(&[("csrf", "x")]),
         _ => request,
     }

@@ -24,4 +24,5 @@ mod outage;
 mod problem;
 mod raw;
 mod refresh;
+mod tasks;
 mod tokens;

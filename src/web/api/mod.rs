@@ -5,6 +5,7 @@ pub(super) mod health;
 pub(super) mod me;
 pub(super) mod openapi;
 pub(super) mod status;
+pub(super) mod tasks;
 pub mod tokens;
 pub(super) mod well_known;
 

@@ -8,7 +8,8 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{audit, health, me, status, tokens, well_known};
+use super::{audit, health, me, status, tasks, tokens, well_known};
+use crate::web::apps;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,10 +25,17 @@ use super::{audit, health, me, status, tokens, well_known};
         audit::list,
         audit::summary,
         audit::verify,
+        tasks::list,
+        tasks::create,
+        tasks::show,
+        tasks::change,
+        tasks::shift,
+        tasks::delete,
         health::live,
         health::ready,
         well_known::jwks,
         well_known::openid_configuration,
+        apps::fetch,
     ),
     security(("token" = []), ("session" = [])),
     modifiers(&Credentials)
