@@ -14,5 +14,6 @@ mod store {
     mod rights;
     mod sessions;
     mod tamper;
+    mod tasks;
     mod tokens;
 }
