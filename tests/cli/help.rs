@@ -14,14 +14,16 @@ fn every_verb_explains_itself() {
     Usage: lokid [OPTIONS] <COMMAND>
 
     Commands:
-      start        Serve
-      demo         Everything on an embedded default, with four people to sign in as
-      enterprise   Tokens and the audit log
-      keys         Signing keys
-      config       Look at the configuration
-      doctor       Check the configuration, the database, the providers and the clock
-      completions  Print completions for a shell
-      help         Print this message or the help of the given subcommand(s)
+      start         Serve
+      demo          Everything on an embedded default, with four people to sign in as
+      enterprise    Tokens and the audit log
+      keys          Signing keys
+      proxy-config  Print what a reverse proxy must be told so that it asks lokid about every request
+      check-access  Say which rule lets somebody into an app behind the door, or does not
+      config        Look at the configuration
+      doctor        Check the configuration, the database, the providers and the clock
+      completions   Print completions for a shell
+      help          Print this message or the help of the given subcommand(s)
 
     Options:
           --config <FILE>  Configuration file [default: .loki/config.yaml, then
@@ -125,6 +127,17 @@ fn every_other_verb_shows_its_usage() {
         "enterprise audit",
         "enterprise audit summary",
         "enterprise audit verify",
+        "keys",
+        "keys generate",
+        "keys list",
+        "keys jwks",
+        "keys rotate",
+        "keys rotate add",
+        "keys rotate promote",
+        "keys rotate remove",
+        "keys revoke",
+        "check-access",
+        "proxy-config",
         "config",
         "config check",
         "config show",
