@@ -7,6 +7,8 @@ mod store {
     mod clash;
     mod files;
     mod filter;
+    mod keys;
+    mod keys_seen;
     mod ledger;
     mod network;
     mod parity;
