@@ -172,7 +172,8 @@ pub enum Step {
         alg: String,
         /// Its private half, sealed.
         sealed: Vec<u8>,
-        /// Only when no key signs yet: two nodes that start at once make one ring.
+        /// Only when no key that lokid keeps signs yet: two nodes that start at once make one ring. Keys of
+        /// another source, which was configured before, go: nobody here can sign with them.
         only_first: bool,
     },
     /// Lets a published key sign.
@@ -236,14 +237,15 @@ impl Act for Rotate {
     type Output = Result<(), StepRefused>;
 
     async fn apply(&self, batch: &mut Batch<'_>) -> Result<Self::Output, StoreError> {
-        let known: Vec<KeyRecord> = list(batch.conn().await?).await?.into_iter().map(|k| k.record).collect();
+        let stored = list(batch.conn().await?).await?;
+        if let Step::Add { kid, alg, sealed, only_first: true } = &self.step {
+            return self.begin(batch, &stored, (kid, alg, sealed)).await;
+        }
+        let known: Vec<KeyRecord> = stored.into_iter().map(|k| k.record).collect();
         let at = |state: KeyState| known.iter().find(|k| k.state() == state);
         match &self.step {
-            Step::Add { kid, alg, sealed, only_first } => {
+            Step::Add { kid, alg, sealed, .. } => {
                 let signs = at(KeyState::Active).is_some();
-                if signs && *only_first {
-                    return Ok(Err(StepRefused::SignsAlready));
-                }
                 if let Some(next) = at(KeyState::Next) {
                     return Ok(Err(StepRefused::NextAlready(next.kid.clone())));
                 }
@@ -277,6 +279,24 @@ fn published<'k>(known: &'k [KeyRecord], kid: &str) -> Option<&'k KeyRecord> {
 }
 
 impl Rotate {
+    /// The first key of a ring that lokid keeps.
+    async fn begin(
+        &self,
+        batch: &mut Batch<'_>,
+        stored: &[StoredKey],
+        (kid, alg, sealed): (&str, &str, &[u8]),
+    ) -> Result<Result<(), StepRefused>, StoreError> {
+        if stored.iter().any(|k| k.sealed.is_some() && k.record.state() == KeyState::Active) {
+            return Ok(Err(StepRefused::SignsAlready));
+        }
+        for given in stored.iter().filter(|k| k.sealed.is_none() && k.record.state() != KeyState::Gone) {
+            remove(batch, &given.record, "another source", &self.by).await?;
+        }
+        add(batch, kid, alg, Some(sealed), &self.by).await?;
+        promote(batch, kid, alg, &self.by).await?;
+        Ok(Ok(()))
+    }
+
     fn promotable<'k>(&self, known: &'k [KeyRecord], kid: &str) -> Result<&'k KeyRecord, StepRefused> {
         let key = published(known, kid).ok_or_else(|| StepRefused::Unknown(kid.to_owned()))?;
         let why = match key.state() {

@@ -35,7 +35,7 @@ fn just_before(seconds: i64) -> Moment {
     at(seconds).minus(Duration::from_millis(1))
 }
 
-fn add(kid: &str, only_first: bool) -> Step {
+pub(super) fn add(kid: &str, only_first: bool) -> Step {
     Step::Add { kid: kid.to_owned(), alg: "ES256".to_owned(), sealed: kid.as_bytes().to_vec(), only_first }
 }
 
@@ -51,7 +51,7 @@ fn revoke(kid: &str, instead: &str) -> Step {
     Step::Revoke { kid: kid.to_owned(), instead: (instead.to_owned(), "ES256".to_owned(), instead.as_bytes().to_vec()) }
 }
 
-async fn step(store: &Store, step: Step, when: Moment) -> Result<(), StepRefused> {
+pub(super) async fn step(store: &Store, step: Step, when: Moment) -> Result<(), StepRefused> {
     store.act(Rotate { step, force: false, by: by(when) }).await.unwrap()
 }
 

@@ -1,8 +1,8 @@
 //! Signing keys that lokid does not keep itself: what their file or variable holds is written down once.
 
-use lokid::store::signing_keys::{GivenKey, Observe};
+use lokid::store::signing_keys::{GivenKey, Observe, StepRefused};
 
-use super::keys::{by, log, log_is_full, states};
+use super::keys::{add, by, log, log_is_full, states, step};
 use crate::support::{on_threads, values::at};
 
 /// A file's ring as somebody saw it.
@@ -58,5 +58,17 @@ each_engine! {
         assert!(home.store.act(seen(&["a", "b"], 1)).await.unwrap());
         assert_eq!(states(&home.store).await, ["a active", "b next"]);
         assert_eq!(log(&home.store).await, ["key.add a", "key.add b", "key.promote a"]);
+    }
+
+    /// As when signing_key_file is taken out of the configuration.
+    async fn the_first_key_that_lokid_keeps_takes_the_place_of_those_that_it_was_given(home) {
+        home.store.act(seen(&["a", "b"], 0)).await.unwrap();
+        step(&home.store, add("kept", true), at(1)).await.unwrap();
+        assert_eq!(states(&home.store).await, ["a gone", "b gone", "kept active"]);
+        let events = ["key.remove a another source", "key.remove b another source", "key.add kept", "key.promote kept"];
+        assert_eq!(log(&home.store).await[3..], events);
+        assert_eq!(step(&home.store, add("second", true), at(2)).await, Err(StepRefused::SignsAlready));
+        home.store.act(seen(&["a"], 3)).await.unwrap();
+        assert_eq!(states(&home.store).await, ["a active", "b gone", "kept gone"], "and the other way round");
     }
 }
