@@ -11,6 +11,7 @@ mod jose;
 mod provider;
 
 mod access;
+mod assertion;
 mod callback;
 mod credentials;
 mod cross_site;
