@@ -26,6 +26,7 @@ mod outage;
 mod problem;
 mod raw;
 mod refresh;
+mod rotation;
 mod tasks;
 mod tokens;
 mod verifier;
