@@ -92,6 +92,13 @@ impl<'d> Load<'d> {
         Self { door, tokens, verifiers, shown: VecDeque::new(), fetched: 0, failures: Vec::new() }
     }
 
+    /// Before anything else happens at this moment: the last who still get the old key set.
+    async fn refresh(&mut self) {
+        for verifier in &mut self.verifiers {
+            verifier.refresh().await;
+        }
+    }
+
     async fn check(&mut self, jws: &str, app: &str) {
         for verifier in &mut self.verifiers {
             if let Err(why) = verifier.check(jws, app).await {
@@ -128,6 +135,7 @@ async fn no_assertion_fails_while_the_keys_are_rotated_three_times() {
     let mut load = Load::on(&door).await;
     let mut turn = 0;
     while count(&door, KeyState::Gone).await < ROTATIONS {
+        load.refresh().await;
         rotate_when_allowed(&door).await;
         load.fetch(turn).await;
         load.show_the_oldest().await;
