@@ -6,6 +6,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
+    sync::Arc,
 };
 
 use zeroize::Zeroizing;
@@ -56,7 +57,9 @@ pub async fn rotate(
     let mut keys = SigningKey::read_all(&read_text(path)?).map_err(KeysRefused::from)?;
     let about = change(&mut keys, &known, asked, force, app.now())?;
     write(path, &keys).map_err(|e| FileRefused::Write(path.display().to_string(), e))?;
-    observe(app, &read_file(path)?, by).await.map_err(ActError::from)?;
+    let ring = read_file(path)?;
+    observe(app, &ring, by).await.map_err(ActError::from)?;
+    app.keys.store(Arc::new(ring));
     Ok(about)
 }
 
