@@ -126,7 +126,12 @@ fn write(path: &Path, keys: &[SigningKey]) -> io::Result<()> {
     name.push(".new");
     let aside = path.with_file_name(name);
     let text = Zeroizing::new(keys.iter().map(|key| key.to_pem().as_str().to_owned()).collect::<String>());
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
+    // A left-over keeps the mode that it has, and may be a link to somewhere else.
+    match fs::remove_file(&aside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
     let written =
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
