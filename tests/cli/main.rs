@@ -8,9 +8,14 @@ use std::{
 
 use serde_json::Value;
 
+mod access;
 mod config;
 mod help;
+mod keys;
 mod server;
+#[path = "../support/values.rs"]
+#[expect(dead_code, reason = "most of it is for the tests of the store")]
+mod values;
 mod verbs;
 
 /// How a verb ended.
