@@ -19,8 +19,31 @@ pub(super) enum Proxy {
     Envoy,
 }
 
+mod templates;
+
 const ASSERTION: &str = "x-loki-jwt-assertion";
 const ASSERTION_ALIAS: &str = "x-pomerium-jwt-assertion";
+
+/// By these some programs find the path, the method or the person themselves. Whoever may pass to one path
+/// could name another one, so they do not reach an app.
+const ELSEWHERE: [&str; 12] = [
+    "forwarded",
+    "x-forwarded-uri",
+    "x-forwarded-prefix",
+    "x-forwarded-method",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-rewrite-url",
+];
+
+/// The cookies that are good for lokid.
+const COOKIES: &str =
+    "(?:__Host-loki_session|__Secure-loki_door|loki_session|loki_door|(?:__Host-)?loki_signin_[A-Za-z0-9_-]+)";
 
 /// Prints a configuration for every app, or for the one at `host`.
 pub(super) fn run(common: &Common, proxy: Proxy, host: Option<&str>) -> Done {
@@ -44,21 +67,22 @@ pub(super) fn run(common: &Common, proxy: Proxy, host: Option<&str>) -> Done {
 
 fn snippet(settings: &Settings, proxy: Proxy, app: &ProtectedApp) -> String {
     let template = match proxy {
-        Proxy::Nginx => NGINX,
-        Proxy::Traefik => TRAEFIK,
-        Proxy::Caddy => CADDY,
-        Proxy::Envoy => ENVOY,
+        Proxy::Nginx => templates::NGINX,
+        Proxy::Traefik => templates::TRAEFIK,
+        Proxy::Caddy => templates::CADDY,
+        Proxy::Envoy => templates::ENVOY,
     };
     let lines = |line: &dyn Fn(&str) -> String| known_headers(app).iter().map(|name| line(name)).collect::<String>();
     let others = |line: &dyn Fn(&str) -> String| other_headers(app).iter().map(|name| line(name)).collect::<String>();
     let variable = |name: &str| name.replace('-', "_");
     template
         .replace("{HOST}", &app.host)
-        .replace("{HOST_NAME}", app.host.split(':').next().unwrap_or_default())
+        .replace("{HOST_NAME}", name_and_port(&app.host).0)
+        .replace("{HOST_PATTERN}", &pattern(&app.host))
         .replace("{NAME}", &app.host.replace(['.', ':'], "-"))
         .replace("{VAR}", &app.host.replace(['.', ':', '-'], "_"))
         .replace("{LOKID}", &listener(settings))
-        .replace("{COOKIES}", "(?:__Host-loki_session|__Secure-loki_door|loki_session|loki_door)")
+        .replace("{COOKIES}", COOKIES)
         .replace(
             "{NGINX_TAKE}",
             &lines(&|n| format!("        auth_request_set $loki_{0} $upstream_http_{0};\n", variable(n))),
@@ -66,7 +90,8 @@ fn snippet(settings: &Settings, proxy: Proxy, app: &ProtectedApp) -> String {
         .replace("{NGINX_SET}", &lines(&|n| format!("        proxy_set_header {n} $loki_{};\n", variable(n))))
         .replace("{NGINX_DROP}", &others(&|n| format!("        proxy_set_header {n} \"\";\n")))
         .replace("{CADDY_COPY_INNER}", &lines(&|n| format!("                {n}\n")))
-        .replace("{CADDY_DROP}", &dropped(app, &|n| format!("        request_header -{n}\n")))
+        .replace("{CADDY_DROP}", &lines(&|n| format!("        request_header -{n}\n")))
+        .replace("{CADDY_DROP_OTHERS}", &others(&|n| format!("        request_header -{n}\n")))
         .replace("{YAML_COPY}", &lines(&|n| format!("          - {n}\n")))
         .replace("{YAML_BLANK}", &dropped(app, &|n| format!("          {n}: \"\"\n")))
         .replace("{ENVOY_COPY}", &lines(&|n| format!("            - {{ exact: {n} }}\n")))
@@ -90,136 +115,59 @@ fn known_headers(app: &ProtectedApp) -> Vec<&'static str> {
     header_names(app.dialect).into_iter().chain([ASSERTION, ASSERTION_ALIAS]).collect()
 }
 
-/// The other dialect's names, which an app might believe too.
+/// What an app learns nothing from: the other dialect's names, which it might believe too, and [`ELSEWHERE`].
 fn other_headers(app: &ProtectedApp) -> Vec<&'static str> {
     let other = if app.dialect == Dialect::Remote { Dialect::AuthRequest } else { Dialect::Remote };
-    header_names(other).to_vec()
+    header_names(other).into_iter().chain(ELSEWHERE).collect()
 }
 
-/// Every name that a client could send, also as some programs read it, with underscores.
+/// Every name that a client could send, in every spelling that some program reads as that name.
 fn dropped(app: &ProtectedApp, line: &dyn Fn(&str) -> String) -> String {
-    let names: Vec<_> = other_headers(app).into_iter().chain(known_headers(app)).collect();
-    let plain = names.iter().map(|name| line(name));
-    plain.chain(names.iter().map(|name| line(&name.replace('-', "_")))).collect()
+    let names = other_headers(app).into_iter().chain(known_headers(app));
+    names.flat_map(spellings).map(|name| line(&name)).collect()
 }
 
-const NGINX: &str = r#"# -- {HOST}: in http { } -------------------------------------------------------------
-# nginx drops headers with underscores by itself; leave `underscores_in_headers off`.
-map $http_cookie $app_cookie_{VAR} {    # the app need not see lokid's cookies
-    default $http_cookie;
-    "~^(?<before>(?:.*; *)?){COOKIES}=[^;]*(?:; *)?(?<after>.*)$" "$before$after";
+/// A name with `_` for none, some and all of its `-`: CGI and what follows it take one for the other.
+fn spellings(name: &str) -> Vec<String> {
+    let mut parts = name.split('-');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(vec![first], |begun, part| {
+        begun.iter().flat_map(|begun| ['-', '_'].map(|between| format!("{begun}{between}{part}"))).collect()
+    })
 }
-map $http_authorization $app_authorization_{VAR} {    # nor tokens that are good for lokid
-    default $http_authorization;
-    "~*^bearer +loki_" "";
-}
-server {
-    server_name {HOST_NAME};
-    # listen 443 ssl; with its certificate
 
-    location = /.loki-verify {
-        internal;
-        proxy_pass {LOKID}/auth/verify?redirect=no;
-        proxy_pass_request_body off;
-        proxy_set_header Content-Length "";
-        proxy_set_header X-Forwarded-Method $request_method;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_set_header X-Forwarded-Host $http_host;
-        proxy_set_header X-Forwarded-Uri $request_uri;
-        proxy_set_header X-Forwarded-For $remote_addr;
-    }
-    location @loki_sign_in {
-        if ($loki_sign_in = "") {
-            add_header WWW-Authenticate 'Bearer realm="loki"' always;
-            return 401;
-        }
-        return 303 $loki_sign_in;
-    }
-    location / {
-        auth_request /.loki-verify;
-        auth_request_set $loki_sign_in $upstream_http_x_loki_sign_in;
-        error_page 401 = @loki_sign_in;
-{NGINX_TAKE}{NGINX_SET}{NGINX_DROP}        proxy_set_header Cookie $app_cookie_{VAR};
-        proxy_set_header Authorization $app_authorization_{VAR};
-        proxy_set_header Host $http_host;
-        proxy_set_header X-Forwarded-For $remote_addr;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_set_header X-Forwarded-Host $http_host;
-        proxy_pass http://APP_ADDRESS;
+/// `app.example:8443` → `app.example` and `8443`.
+fn name_and_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
     }
 }
-"#;
 
-const CADDY: &str = r#"# -- {HOST} ---------------------------------------------------------------------------
-{HOST} {
-    route {
-        # What clients send under these names is nobody's word.
-{CADDY_DROP}        forward_auth {LOKID} {
-            uri /auth/verify
-            copy_headers {
-{CADDY_COPY_INNER}            }
-        }
-        # The app need not see lokid's cookies, nor tokens that are good for lokid.
-        request_header Cookie "{COOKIES}=[^;]*(; *)?" ""
-        request_header Authorization "(?i)^bearer +loki_.*" ""
-        reverse_proxy APP_ADDRESS
+/// What `Host` must be for a request to this app: with any port, unless the app was configured with one.
+fn pattern(host: &str) -> String {
+    let escaped = |text: &str| text.replace('.', "\\.").replace('[', "\\[").replace(']', "\\]");
+    match name_and_port(host) {
+        (name, Some(port)) => format!("^{}:{port}$", escaped(name)),
+        (name, None) => format!("^{}(?::[0-9]+)?$", escaped(name)),
     }
 }
-"#;
 
-const TRAEFIK: &str = r#"# -- {HOST}: dynamic configuration -----------------------------------------------------
-# entryPoints.NAME.forwardedHeaders.trustedIPs must list only proxies in front of Traefik.
-http:
-  middlewares:
-    {NAME}-clean:
-      headers:
-        customRequestHeaders:
-{YAML_BLANK}    {NAME}-door:
-      forwardAuth:
-        address: "{LOKID}/auth/verify"
-        trustForwardHeader: false
-        authResponseHeaders:
-{YAML_COPY}  routers:
-    {NAME}:
-      rule: "Host(`{HOST}`)"
-      middlewares: [{NAME}-clean, {NAME}-door]
-      service: {NAME}
-      tls: {}
-  services:
-    {NAME}:
-      loadBalancer:
-        servers:
-          - url: "http://APP_ADDRESS"
-"#;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const ENVOY: &str = r#"# -- {HOST}: http_filters of the connection manager, before envoy.filters.http.router -----
-- name: envoy.filters.http.header_mutation
-  typed_config:
-    "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
-    mutations:
-      request_mutations:    # what clients send under these names is nobody's word
-{ENVOY_REMOVE}- name: envoy.filters.http.ext_authz
-  typed_config:
-    "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
-    failure_mode_allow: false
-    http_service:
-      server_uri: { uri: "{LOKID}", cluster: lokid, timeout: 5s }
-      path_prefix: /auth/verify/envoy
-      authorization_request:
-        allowed_headers:
-          patterns:
-            - { exact: authorization }
-            - { exact: cookie }
-            - { exact: accept }
-            - { exact: sec-fetch-mode }
-            - { exact: x-forwarded-for }
-            - { exact: x-forwarded-proto }
-      authorization_response:
-        allowed_upstream_headers:
-          patterns:
-{ENVOY_COPY}        allowed_client_headers:
-          patterns:
-            - { exact: location }
-            - { exact: www-authenticate }
-            - { exact: content-type }
-"#;
+    #[test]
+    fn a_name_has_as_many_spellings_as_its_separators_allow() {
+        assert_eq!(spellings("forwarded"), ["forwarded"]);
+        assert_eq!(spellings("a-b-c"), ["a-b-c", "a-b_c", "a_b-c", "a_b_c"]);
+    }
+
+    #[test]
+    fn a_host_is_taken_by_its_letters_and_with_its_port_only_where_it_has_one() {
+        assert_eq!(pattern("a.example"), "^a\\.example(?::[0-9]+)?$");
+        assert_eq!(pattern("a.example:8443"), "^a\\.example:8443$");
+        assert_eq!(pattern("[::1]"), "^\\[::1\\](?::[0-9]+)?$");
+        assert_eq!(name_and_port("[::1]:8443"), ("[::1]", Some("8443")));
+    }
+}
