@@ -43,7 +43,8 @@ const LONGEST_RETURN: usize = 600;
 /// `GET /auth/verify`: may this request pass, and who is asking? 200 with every identity header, 401, 302 to
 /// sign in, 403, 503.
 pub(super) async fn verify(web: Data<Web>, req: HttpRequest) -> HttpResponse {
-    let redirects = req.query_string() != "redirect=no";
+    // Behind Envoy's prefix the query is the app's own.
+    let redirects = req.uri().path() != "/auth/verify" || req.query_string() != "redirect=no";
     let answer = answer(&web, &req, redirects).await;
     let known =
         |status: StatusCode| status.is_success() || matches!(status.as_u16(), 401 | 403) || status.is_server_error();
