@@ -16,7 +16,8 @@ use crate::domain::{
 pub const TYP: &str = "loki-assertion+jwt";
 /// An assertion is handed out again for this long.
 const KEPT: Duration = Duration::from_mins(1);
-const MOST_KEPT: u64 = 50_000;
+/// Bytes of them.
+const MOST_KEPT: u64 = 32 * 1024 * 1024;
 
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -57,7 +58,10 @@ pub struct Issued(moka::sync::Cache<(String, String), Kept>);
 
 impl Default for Issued {
     fn default() -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(MOST_KEPT).time_to_live(KEPT).build())
+        let weight = |(id, host): &(String, String), kept: &Kept| {
+            u32::try_from(id.len() + host.len() + kept.assertion.jws.len() + 256).unwrap_or(u32::MAX)
+        };
+        Self(moka::sync::Cache::builder().weigher(weight).max_capacity(MOST_KEPT).time_to_live(KEPT).build())
     }
 }
 
@@ -100,7 +104,9 @@ pub fn assert(app: &App, who: &Identity, of: &ProtectedApp) -> Assertion {
     };
     let assertion = Assertion { jws: ring.signing().sign(TYP, &claims).into(), expires_at };
     let kept = Kept { assertion: assertion.clone(), issued_at: now, epoch, kid: kid.into() };
-    app.assertions.0.insert(key, kept);
+    if epoch.is_some() {
+        app.assertions.0.insert(key, kept);
+    }
     assertion
 }
 

@@ -202,9 +202,10 @@ pub(super) struct Admitted {
     pub(super) groups: Vec<String>,
 }
 
-/// Groups that are kept of a person, and how long a name may be.
-const MOST_GROUPS: usize = 200;
+/// How long a group's name may be, and how many bytes of names are kept of a person: they travel in headers,
+/// and many programs take no more than 8 KiB of those.
 const LONGEST_GROUP: usize = 200;
+const MOST_OF_GROUPS: usize = 3072;
 
 /// The names in the provider's groups claim: texts only, what is longer than any name is not one.
 fn groups_of(app: &App, provider: &str, claims: &Claims) -> Vec<String> {
@@ -214,9 +215,18 @@ fn groups_of(app: &App, provider: &str, claims: &Claims) -> Vec<String> {
         Some(value) => std::slice::from_ref(value),
         None => &[],
     };
-    let names = values.iter().filter_map(serde_json::Value::as_str);
     let sound = |name: &&str| (1..=LONGEST_GROUP).contains(&name.len()) && !name.chars().any(char::is_control);
-    names.filter(sound).take(MOST_GROUPS).map(str::to_owned).collect()
+    let mut names: Vec<&str> =
+        values.iter().filter_map(serde_json::Value::as_str).map(str::trim).filter(sound).collect();
+    // Those that a rule names come first, so that none of them is cut off.
+    let rules = || app.settings.apps.apps.iter().flat_map(|app| &app.rules);
+    names.sort_by_key(|name| !rules().any(|rule| rule.groups.iter().any(|group| group == name)));
+    let mut room = MOST_OF_GROUPS;
+    let fits = |name: &&str| {
+        room = room.saturating_sub(name.len() + 1);
+        room > 0
+    };
+    names.into_iter().take_while(fits).map(str::to_owned).collect()
 }
 
 /// Whether the claims let somebody in, and as what.

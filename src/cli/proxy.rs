@@ -26,7 +26,7 @@ const ASSERTION_ALIAS: &str = "x-pomerium-jwt-assertion";
 
 /// By these some programs find the path, the method or the person themselves. Whoever may pass to one path
 /// could name another one, so they do not reach an app.
-const ELSEWHERE: [&str; 12] = [
+const ELSEWHERE: [&str; 14] = [
     "forwarded",
     "x-forwarded-uri",
     "x-forwarded-prefix",
@@ -39,6 +39,8 @@ const ELSEWHERE: [&str; 12] = [
     "x-original-uri",
     "x-original-method",
     "x-rewrite-url",
+    "x-http-method-override",
+    "x-webauth-user",
 ];
 
 /// The cookies that are good for lokid.
@@ -128,7 +130,7 @@ fn dropped(app: &ProtectedApp, line: &dyn Fn(&str) -> String) -> String {
 }
 
 /// A name with `_` for none, some and all of its `-`: CGI and what follows it take one for the other.
-fn spellings(name: &str) -> Vec<String> {
+pub(super) fn spellings(name: &str) -> Vec<String> {
     let mut parts = name.split('-');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(vec![first], |begun, part| {

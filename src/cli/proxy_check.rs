@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failure, doctor::Check};
+use super::{Failure, doctor::Check, proxy::spellings};
 use crate::{config::Settings, domain::protected::Dialect, web::apps::header_names};
 
 /// What a client could make up, to be found again where it arrives.
@@ -72,13 +72,10 @@ fn with(request: RequestBuilder, names: &[String], value: &str) -> RequestBuilde
     names.iter().fold(request, |request, name| request.header(name, value))
 }
 
-/// Every name of both dialects, also with underscores, which some programs read alike.
+/// Every name of both dialects, in every spelling that some program reads alike.
 fn identity_names() -> Vec<String> {
     let plain = [Dialect::AuthRequest, Dialect::Remote].into_iter().flat_map(header_names);
-    let plain: Vec<String> =
-        plain.chain(["x-loki-jwt-assertion", "x-pomerium-jwt-assertion"]).map(str::to_owned).collect();
-    let underscored = plain.iter().map(|name| name.replace('-', "_")).collect::<Vec<_>>();
-    plain.into_iter().chain(underscored).collect()
+    plain.chain(["x-loki-jwt-assertion", "x-pomerium-jwt-assertion"]).flat_map(spellings).collect()
 }
 
 /// What would describe another request than the one that is sent.

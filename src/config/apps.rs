@@ -59,6 +59,14 @@ pub(super) fn read(place: Place<'_>, server: &Server, roles: &Roles) -> Apps {
         if apps.iter().any(|known| known.host == app.host) {
             entry.fault("host", format!("{:?} is listed twice", app.host));
         }
+        let mixed =
+            |known: &&ProtectedApp| known.host != app.host && (known.is_at(&app.host) || app.is_at(&known.host));
+        if let Some(other) = apps.iter().find(mixed) {
+            // A proxy that does not look at the port would let one pass by the other's rules.
+            let message =
+                format!("{:?} and {:?} overlap: list a name either with its ports or without", app.host, other.host);
+            entry.fault("host", message);
+        }
         apps.push(app);
     }
     if !apps.is_empty() && server.trusted_proxies.is_empty() {
@@ -145,6 +153,19 @@ fn check_reach(place: Place<'_>, rules: &[AccessRule]) {
                 || (!rule.methods.is_empty() && rule.methods.iter().all(|m| earlier.methods.contains(m)));
             methods && earlier.path.covers(&rule.path)
         };
+        // Of a path inside another one's, also a part that the outer rule takes first is a hole.
+        let takes_some = |earlier: &AccessRule| {
+            let methods = earlier.methods.is_empty()
+                || rule.methods.is_empty()
+                || rule.methods.iter().any(|m| earlier.methods.contains(m));
+            methods && earlier.path.covers(&rule.path) && earlier.path != rule.path
+        };
+        if let Some(first) = rules[..at].iter().position(|earlier| !takes_all(earlier) && takes_some(earlier)) {
+            let (first, at) = (first + 1, at + 1);
+            let message =
+                format!("rule {first} takes a part of rule {at}, whose path lies inside its own; put rule {at} first");
+            place.fault("rules", message);
+        }
         if let Some(first) = rules[..at].iter().position(takes_all) {
             let (first, at) = (first + 1, at + 1);
             place.fault(

@@ -17,6 +17,7 @@ use super::{
     client::origin,
     extract,
     forward::{self, Original},
+    front::shows_credential,
     pages,
     problem::Problem,
 };
@@ -26,7 +27,7 @@ use crate::{
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
         identity::{Caller, Identity, Known},
-        protected::{Dialect, ProtectedApp, Way},
+        protected::{Dialect, NoWay, ProtectedApp, Way},
         session::door_secret,
     },
 };
@@ -46,14 +47,10 @@ pub(super) async fn verify(web: Data<Web>, req: HttpRequest) -> HttpResponse {
     // Behind Envoy's prefix the query is the app's own.
     let redirects = req.uri().path() != "/auth/verify" || req.query_string() != "redirect=no";
     let answer = answer(&web, &req, redirects).await;
-    let known =
-        |status: StatusCode| status.is_success() || matches!(status.as_u16(), 401 | 403) || status.is_server_error();
     match answer {
         Ok(answer) => answer,
         Err(mut problem) => {
-            if !redirects && !known(problem.status) {
-                problem.status = StatusCode::FORBIDDEN;
-            }
+            problem.status = forward::status_for(&req, problem.status);
             // No page: it would be shown under the app's own address, without its style.
             let mut answer = HttpResponse::build(problem.status);
             for (name, value) in &problem.headers {
@@ -67,13 +64,18 @@ pub(super) async fn verify(web: Data<Web>, req: HttpRequest) -> HttpResponse {
 
 async fn answer(web: &Web, req: &HttpRequest, redirects: bool) -> Result<HttpResponse, Problem> {
     let original = forward::read(web, req).map_err(|why| {
+        if let Err(too_fast) = count(web, req) {
+            return too_fast;
+        }
         let event = barred_event(web, Actor::anonymous(), why.reason());
         web.app.note(event.with("peer", peer(req)), &origin(req));
         Problem::new(StatusCode::FORBIDDEN, why.to_string())
     })?;
     let asked = &original.asked;
-    let (app, way) = access::way(&web.app.settings.apps, asked)
-        .map_err(|why| barred(web, req, &original, Actor::anonymous(), &why))?;
+    let (app, way) = access::way(&web.app.settings.apps, asked).map_err(|why| match count(web, req) {
+        Ok(()) => barred(web, req, &original, Actor::anonymous(), &why),
+        Err(too_fast) => too_fast,
+    })?;
     if matches!(way, Way::Public) {
         return Ok(identified(app, None, ""));
     }
@@ -86,6 +88,12 @@ async fn answer(web: &Web, req: &HttpRequest, redirects: bool) -> Result<HttpRes
     access::pass(app, &way, &who).map_err(|why| barred(web, req, &original, who.actor.clone(), &why))?;
     let assertion = assertion::assert(&web.app, &who, app);
     Ok(identified(app, Some(&who), &assertion.jws))
+}
+
+/// Counts a request that nobody's rule lets pass by its client. The front has counted those without a
+/// credential; one that is shown is no way around it.
+fn count(web: &Web, req: &HttpRequest) -> Result<(), Problem> {
+    if shows_credential(web, req) { extract::count_client(web, req, &web.limits.peer) } else { Ok(()) }
 }
 
 fn peer(req: &HttpRequest) -> String {
@@ -106,7 +114,14 @@ fn barred(web: &Web, req: &HttpRequest, original: &Original, actor: Actor, why: 
         .with("path", path)
         .with("why", why.to_string());
     web.app.note(event, &origin(req));
-    Problem::new(StatusCode::FORBIDDEN, why.to_string())
+    // Who is let in instead is for the audit log and `lokid check-access`, not for whoever is refused.
+    let said = match why {
+        access::Barred::Rule { host, why: NoWay::Lacking { rule, .. } } => {
+            format!("rule {rule} of {host} does not admit you")
+        }
+        other => other.to_string(),
+    };
+    Problem::new(StatusCode::FORBIDDEN, said)
 }
 
 /// Nobody is signed in: a browser goes to sign in, everybody else gets 401.
@@ -159,9 +174,9 @@ fn identified(app: &ProtectedApp, who: Option<&Identity>, assertion: &str) -> Ht
 }
 
 fn insert(answer: &mut HttpResponseBuilder, name: HeaderName, value: &str) {
-    let plain = || value.chars().filter(|c| !c.is_control()).collect::<String>();
-    let value = HeaderValue::from_bytes(value.as_bytes()).or_else(|_| HeaderValue::from_bytes(plain().as_bytes()));
-    answer.insert_header((name, value.unwrap_or(HeaderValue::from_static(""))));
+    // A value that no header can carry is not known, rather than another one.
+    let value = HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""));
+    answer.insert_header((name, value));
 }
 
 /// The names of both dialects: user, e-mail, groups, and what to call them.
@@ -248,6 +263,13 @@ fn app_url(web: &Web, text: &str) -> Result<Url, Problem> {
 }
 
 impl Web {
+    /// Takes the cookie of other apps away, where there is one.
+    pub(super) fn door_cookie_removal(&self) -> Option<Cookie<'static>> {
+        let mut cookie = self.door_cookie(String::new(), self.app.settings.apps.cookie_domain.as_deref()?);
+        cookie.make_removal();
+        Some(cookie)
+    }
+
     /// The cookie by which other apps of the parent domain know a person. Good for `/auth/verify` only.
     fn door_cookie(&self, secret: String, domain: &str) -> Cookie<'static> {
         Cookie::build(self.door_cookie_name(), secret)

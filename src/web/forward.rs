@@ -4,7 +4,7 @@
 use actix_web::{
     HttpRequest,
     http::{
-        Method,
+        Method, StatusCode,
         header::{ACCEPT, AUTHORIZATION, HeaderMap},
     },
 };
@@ -139,6 +139,14 @@ impl Original {
             && text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/html"))
             && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
     }
+}
+
+/// nginx's `auth_request` knows 2xx, 401 and 403, and answers 500 to every other status. Where it asks
+/// (`redirect=no`), the rest is 403.
+pub(super) fn status_for(req: &HttpRequest, status: StatusCode) -> StatusCode {
+    let known = status.is_success() || matches!(status.as_u16(), 401 | 403) || status.is_server_error();
+    let is_nginx = req.uri().path() == "/auth/verify" && req.query_string() == "redirect=no";
+    if is_nginx && !known { StatusCode::FORBIDDEN } else { status }
 }
 
 /// Whether the front must not compare `Host` with our own names: it may be the app's.

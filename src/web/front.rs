@@ -56,8 +56,9 @@ pub(super) async fn front<B: MessageBody + 'static>(
         ip: client::true_ip(req.head(), &web.app.settings.server.trusted_proxies),
     };
     req.extensions_mut().insert(client);
-    if let Err(problem) = admit(&web, &req, &client) {
+    if let Err(mut problem) = admit(&web, &req, &client) {
         let (req, _) = req.into_parts();
+        problem.status = forward::status_for(&req, problem.status);
         let answer = render(&web, &req, &client, &problem);
         return Ok(finish(&web, ServiceResponse::new(req, answer).map_into_right_body(), &client));
     }
@@ -116,7 +117,7 @@ fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem
         let detail = format!("this server is not called {shown:?}; add it to server.allowed_hosts if it should be");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
     }
-    if !shows_credential(web, req) && !is_probe {
+    if !shows_credential(web, req.request()) && !is_probe {
         let key = web.limits.key_of_ip(client.ip);
         web.limits.peer.check(key).map_err(|e| extract::too_fast(web, req.request(), &Actor::anonymous(), e))?;
     }
@@ -134,7 +135,7 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let web = extract::shared(req.request());
-    if shows_credential(&web, &req) && !is_probe(&req) {
+    if shows_credential(&web, req.request()) && !is_probe(&req) {
         let key = web.limits.key_of_ip(Client::of(req.request()).ip);
         if let Err(e) = web.limits.peer.check(key) {
             let problem = extract::too_fast(&web, req.request(), &Actor::anonymous(), e);
@@ -144,8 +145,8 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
     next.call(req).await.map(ServiceResponse::map_into_left_body)
 }
 
-fn shows_credential(web: &Web, req: &ServiceRequest) -> bool {
-    let req = req.request();
+/// Whether a request carries something that looks like a credential of ours, good or not.
+pub(super) fn shows_credential(web: &Web, req: &actix_web::HttpRequest) -> bool {
     req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req) || web.has_door_cookie(req)
 }
 

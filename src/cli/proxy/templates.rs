@@ -24,6 +24,10 @@ server {
         internal;
         proxy_pass {LOKID}/auth/verify?redirect=no;
         proxy_pass_request_body off;
+        # What lokid says of a person with many groups is longer than nginx expects of headers.
+        proxy_buffer_size 64k;
+        proxy_buffers 4 64k;
+        proxy_busy_buffers_size 128k;
         proxy_set_header Content-Length "";
         proxy_set_header X-Forwarded-Method $request_method;
         proxy_set_header X-Forwarded-Proto $scheme;

@@ -66,7 +66,11 @@ async fn end(web: &Web, req: &HttpRequest, session: &Session) -> Result<HttpResp
     let known = extract::session(web, req).await?;
     let at_provider = sessions::sign_out(&web.app, &known.session, &known.identity, &origin(req)).await?;
     session.purge();
-    Ok(signed_out(at_provider.as_ref().map_or("/login?signed_out=1", |url| url.as_str())))
+    let mut answer = signed_out(at_provider.as_ref().map_or("/login?signed_out=1", |url| url.as_str()));
+    if let Some(door) = web.door_cookie_removal() {
+        let _ = answer.add_cookie(&door);
+    }
+    Ok(answer)
 }
 
 fn signed_out(next: &str) -> HttpResponse {
