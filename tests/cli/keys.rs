@@ -160,7 +160,7 @@ fn a_key_is_revoked_by_the_beginning_of_its_name_and_another_signs() {
         }
         let leaked = kids(&home).remove(0);
         refused(&home, &format!("keys revoke {}", &leaked[..7]));
-        assert_eq!(kids(&home), std::slice::from_ref(&leaked));
+        assert_eq!(kids(&home), [&*leaked]);
         let shown = home.ok(&format!("keys revoke {}", &leaked[..8]));
         assert!(!shown.out.contains(&leaked), "{}", shown.out);
         let set = kids(&home);

@@ -181,9 +181,12 @@ async fn the_proxy_gets_the_same_assertion_under_both_names() {
 
 /// Waits until the door hears of rights that others lose; before, it keeps nothing.
 async fn knows_of_losses(door: &Door) {
-    while door.app.store.rights().epoch().is_none() {
-        tokio::task::yield_now().await;
-    }
+    let heard = async {
+        while door.app.store.rights().epoch().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it hears of losses");
 }
 
 #[actix_web::test]
