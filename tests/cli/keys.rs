@@ -186,6 +186,25 @@ fn without_keys_to_list_it_says_how_to_get_some() {
     assert_eq!(states(&given, ""), ["not yet used by a server"]);
 }
 
+#[test]
+fn a_key_of_another_secret_keeps_a_server_from_starting_until_it_is_taken_out_as_the_refusal_says() {
+    let home = with_secret();
+    home.ok("keys rotate add");
+    home.ok("keys rotate add");
+    let lost = kids(&home);
+    let file = home.path().join(".loki/config.yaml");
+    fs::write(&file, "server: { secret: fedcba9876543210fedcba9876543210 }\n").unwrap();
+    for kid in &lost {
+        let stopped = refused(&home, "start --listen 127.0.0.1:0");
+        let way_out = format!("keys revoke {kid}");
+        assert!(stopped.err.contains(&format!("lokid {way_out}")), "{}", stopped.err);
+        home.ok(&way_out);
+    }
+    drop(home.serve());
+    let set = kids(&home);
+    assert_eq!((set.len(), lost.contains(&set[0])), (1, false));
+}
+
 /// Looks until the server publishes as many keys.
 async fn published(serving: &Serving, keys: usize) -> Vec<String> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

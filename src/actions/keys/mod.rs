@@ -69,7 +69,14 @@ pub(super) async fn ring(
             if is_server {
                 make_first(store, sealer, now).await?;
             }
-            Ok(of_stored(&store.signing_keys().await?, sealer)?.unwrap_or_else(Keyring::ephemeral))
+            match of_stored(&store.signing_keys().await?, sealer) {
+                // Else the command that the refusal names could not be run either.
+                Err(e @ KeysRefused::Sealed(_)) if !is_server => {
+                    tracing::warn!(error = %e, "this command goes on without the signing keys");
+                    Ok(Keyring::ephemeral())
+                }
+                read => Ok(read?.unwrap_or_else(Keyring::ephemeral)),
+            }
         }
     }
 }
