@@ -138,6 +138,19 @@ fn the_file_is_replaced_as_a_whole_and_stays_its_owners_alone() {
     assert_eq!(before.0, 0o600);
 }
 
+/// As when an administrator rotates the keys of a service that runs as somebody else.
+#[test]
+fn the_file_stays_with_its_owner_when_somebody_else_rotates_it() {
+    let home = with_file();
+    let file = home.path().join("ring.pem");
+    if std::os::unix::fs::chown(&file, Some(1), Some(1)).is_err() {
+        return; // only root may give a file away
+    }
+    home.ok("keys rotate add");
+    let now = fs::metadata(&file).unwrap();
+    assert_eq!((now.uid(), now.gid(), now.mode() & 0o777), (1, 1, 0o600));
+}
+
 #[test]
 fn a_refused_step_leaves_the_file_as_it_was() {
     let home = with_file();

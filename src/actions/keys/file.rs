@@ -2,9 +2,9 @@
 //! The file is replaced as a whole, so that a server never reads half of it.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::Path,
     sync::Arc,
 };
@@ -119,9 +119,10 @@ fn change(
     Ok(keys.last().map(|key| key.kid().to_owned()).unwrap_or_default())
 }
 
-/// Written aside, synced, renamed; with the mode that the file had.
+/// Written aside, synced, renamed; with the mode and the owner that the file had.
 fn write(path: &Path, keys: &[SigningKey]) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let before = fs::metadata(path)?;
+    let mode = before.permissions().mode() & 0o777;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let aside = path.with_file_name(name);
@@ -132,10 +133,21 @@ fn write(path: &Path, keys: &[SigningKey]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
-    let written =
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
+    let written = belongs_like(&file, &before)
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);
     }
     written
+}
+
+/// Whoever rotates may be root; the server that reads the file is not.
+fn belongs_like(file: &File, before: &Metadata) -> io::Result<()> {
+    let owner = |of: &Metadata| (of.uid(), of.gid());
+    if owner(&file.metadata()?) == owner(before) {
+        return Ok(());
+    }
+    fchown(file, Some(before.uid()), Some(before.gid()))
 }
