@@ -65,7 +65,7 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(settings::Verb),
-    /// Check the configuration, the database, the providers and the clock, or a reverse proxy
+    /// Check configuration, database, providers and clock, or a reverse proxy
     Doctor(doctor::Doctor),
     /// Print completions for a shell
     Completions {

@@ -21,7 +21,7 @@ fn every_verb_explains_itself() {
       proxy-config  Print what a reverse proxy must be told so that it asks lokid about every request
       check-access  Say which rule lets somebody into an app behind the door, or does not
       config        Look at the configuration
-      doctor        Check the configuration, the database, the providers and the clock
+      doctor        Check configuration, database, providers and clock, or a reverse proxy
       completions   Print completions for a shell
       help          Print this message or the help of the given subcommand(s)
 

@@ -113,6 +113,12 @@ fn change(
             if keys.is_empty() {
                 keys.push(SigningKey::generate());
             }
+            // Where the signing one goes, the next one takes its place, not one that is on its way out.
+            let was_active = record(&kid).is_ok_and(|k| k.state() == KeyState::Active);
+            let is_next = |key: &SigningKey| record(key.kid()).is_ok_and(|k| k.state() == KeyState::Next);
+            if was_active {
+                keys.sort_by_key(|key| !is_next(key));
+            }
             return Ok(kid);
         }
     }
