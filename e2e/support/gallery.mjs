@@ -3,6 +3,10 @@
 import { continueButton, go, mint, revoke, signIn } from './pages.mjs';
 import { curl } from './shell.mjs';
 
+const WORK = [
+  ['Write down what the door must hold', 'done', 'high'], ['Rotate the staging secrets', 'in_progress', 'critical'],
+  ['Ask the auditors what they would like to see first', 'pending', 'medium'], ['Retire the old proxy', 'pending', 'low'],
+];
 const LONG_NAME = 'nightly-build-of-everything-on-every-platform';
 
 /** Fills a house so that lists are not empty: tokens live and revoked, calls accepted and refused. */
@@ -14,6 +18,9 @@ export async function furnish(house) {
   await curl(`${house.url}/api/status`, { token: kept });
   await revoke(admin, 'retired');
   await curl(`${house.url}/api/status`, { token: gone });
+  for (const [title, status, priority] of WORK) {
+    await curl(`${house.url}/api/tasks`, { token: kept, json: { title, status, priority } });
+  }
   await go(admin, '/keys');
   await admin.page.getByRole('button', { name: 'Add the next key' }).click();
   await signIn(await house.person(), 'operator');
@@ -34,6 +41,7 @@ export const gallery = [
   },
   { name: 'audit', as: 'admin', visit: (person) => go(person, '/audit') },
   { name: 'people', as: 'admin', visit: (person) => go(person, '/people') },
+  { name: 'tasks', as: 'admin', visit: (person) => go(person, '/tasks') },
   { name: 'keys', as: 'admin', visit: (person) => go(person, '/keys') },
   { name: 'account', as: 'admin', visit: (person) => go(person, '/account') },
   { name: 'overview-viewer', as: 'viewer', visit: (person) => go(person, '/') },

@@ -85,6 +85,10 @@ pub struct Overview {
     pub active_tokens: i64,
     /// Browsers that are signed in.
     pub live_sessions: i64,
+    /// Tasks that wait.
+    pub pending_tasks: i64,
+    /// Tasks that are being done.
+    pub tasks_in_progress: i64,
 }
 
 /// Counts for the overview.
@@ -94,6 +98,8 @@ pub struct Overview {
 pub async fn overview(app: &App, _: &Caller<ReadState>) -> Result<Overview, ActError> {
     let (limits, now): (_, Moment) = (&app.settings.auth.sessions, app.now());
     Ok(Overview {
+        pending_tasks: app.store.count_tasks(TaskStatus::Pending).await?,
+        tasks_in_progress: app.store.count_tasks(TaskStatus::InProgress).await?,
         active_tokens: app.store.active_tokens(now).await?,
         live_sessions: app.store.live_sessions(now.minus(limits.absolute), now.minus(limits.idle)).await?,
     })

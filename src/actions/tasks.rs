@@ -53,6 +53,14 @@ pub async fn list(
     Ok(tasks)
 }
 
+/// How many tasks stand in a column.
+///
+/// # Errors
+/// [`ActError`].
+pub async fn count(app: &App, _: &Caller<ReadState>, status: TaskStatus) -> Result<i64, ActError> {
+    Ok(app.store.count_tasks(status).await?)
+}
+
 /// One task.
 ///
 /// # Errors

@@ -74,6 +74,9 @@ routes! {
     "/auth/oidc/callback" { GET pages::login::finish, Open; }
     "/auth/oidc/backchannel-logout" { POST pages::logout::back_channel, Open; }
     "/auth/logout" { GET pages::logout::ask, Open; POST pages::logout::act, Open; }
+    "/tasks" { GET pages::tasks::show, Scope(Read); POST pages::tasks::create, Scope(Write); }
+    "/tasks/{id}/move" { POST pages::tasks::shift, Scope(Write); }
+    "/tasks/{id}/delete" { POST pages::tasks::delete, Scope(Write); }
     "/tokens" { GET pages::tokens::show, Person; POST pages::tokens::create, Person; }
     "/tokens/{id}/revoke" { POST pages::tokens::revoke, Person; }
     "/tokens/{id}/rotate" { POST pages::tokens::rotate, Person; }

@@ -8,6 +8,7 @@ pub(super) mod login;
 pub(super) mod logout;
 pub(super) mod overview;
 pub(super) mod people;
+pub(super) mod tasks;
 pub(super) mod tokens;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ impl Shell {
         let mut links = vec![];
         if who.scopes.allows(Scope::Read) {
             links.push(("/", "Overview"));
+            links.push(("/tasks", "Tasks"));
         }
         if session.is_some() {
             links.push(("/tokens", "Tokens"));
