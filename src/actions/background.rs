@@ -14,7 +14,8 @@ use crate::{
 
 const WRITE_USES: Duration = Duration::from_secs(5);
 const NOTE_EXPIRIES: Duration = Duration::from_secs(20);
-const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
+/// A server notices within this long that its signing keys changed.
+pub const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_mins(10);
 /// Ended sessions stay readable for audits this long after they could have lasted.
 const KEEP_SESSIONS: Duration = Duration::from_hours(24 * 30);

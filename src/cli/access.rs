@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct CheckAccess {
-    /// Whose request: an e-mail address or public id of somebody who is signed in; nobody: without a credential
+    /// Whose request: an e-mail address or public id of somebody who is signed in; left out: nobody's
     #[arg(long = "as", value_name = "PERSON")]
     person: Option<String>,
     /// What is asked for, such as `https://grafana.example.com/admin`
@@ -31,7 +31,7 @@ pub(super) struct CheckAccess {
 
 impl CheckAccess {
     pub(super) async fn run(self, common: &Common) -> Done {
-        let asked = self.asked()?;
+        let asked = asked(&self.method, &self.url)?;
         let (app, _) = local_app(&sources(common)).await?;
         let decided = self.decide(&app, &asked).await;
         app.close().await;
@@ -42,21 +42,6 @@ impl CheckAccess {
             print::out(&format!("{}: {why}", if passes { "passes" } else { "does not pass" }));
         }
         if passes { Ok(()) } else { Err(Failure::new(format!("{} {} does not pass", asked.method, self.url))) }
-    }
-
-    fn asked(&self) -> Result<Asked, Failure> {
-        let wrong = || {
-            Failure::new(format!("{:?} is not an address", self.url))
-                .hint("expected such as https://app.example.com/path")
-        };
-        let url = Url::parse(&self.url).map_err(|_| wrong())?;
-        let name = url.host_str().ok_or_else(wrong)?;
-        let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-        // The path as it was written: a URL parser would tidy up what the rules must see.
-        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
-        let target = rest.find(['/', '?', '#']).map_or("/", |at| &rest[at..]);
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        Ok(Asked { method: self.method.clone(), host, target })
     }
 
     async fn decide(&self, app: &App, asked: &Asked) -> Result<(bool, String), Failure> {
@@ -83,6 +68,20 @@ impl CheckAccess {
             Err(_) => (false, format!("{asks}; {holds}")),
         })
     }
+}
+
+/// The request for an address, as a proxy would describe it.
+pub(super) fn asked(method: &str, address: &str) -> Result<Asked, Failure> {
+    let wrong =
+        || Failure::new(format!("{address:?} is not an address")).hint("expected such as https://app.example.com/path");
+    let url = Url::parse(address).map_err(|_| wrong())?;
+    let name = url.host_str().ok_or_else(wrong)?;
+    let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    // The path as it was written: a URL parser would tidy up what the rules must see.
+    let rest = address.split_once("://").map_or("", |(_, rest)| rest);
+    let target = rest.find(['/', '?', '#']).map_or("/", |at| &rest[at..]);
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    Ok(Asked { method: method.to_owned(), host, target })
 }
 
 /// Somebody as their latest live session knows them.

@@ -125,6 +125,7 @@ impl Backend {
             Self::Local(app, who) => {
                 let token = tokens::find(app, &permit(who)?, which).await?;
                 tokens::revoke(app, who, &token, &Origin::default()).await?;
+                app.store.until_others_have_heard().await;
                 Ok(json!({"status": "ok", "action": "revoke", "identifier": token.id.as_str()}))
             }
             Self::Server { .. } => {

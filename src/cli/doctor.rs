@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Common, Done, Failure, print, proxy_check, sources};
 use crate::{
-    actions::App,
+    actions::{App, keys},
     domain::{
         identity::{Identity, ReadAudit},
         time::{Clock, Moment},
@@ -73,6 +73,16 @@ async fn look(app: &App) -> Vec<Check> {
         };
         checks.push(Check { name: "audit log".into(), good, says });
     }
+    let (kept, apps) = (keys::source(&app.settings) == keys::Source::Kept, !app.settings.apps.apps.is_empty());
+    let ring = app.keys.load();
+    let is_first_start = app.store.signing_keys().await.is_ok_and(|keys| keys.is_empty());
+    let (good, says) = match (ring.is_ephemeral(), kept) {
+        (false, _) => (true, format!("{} published, {} signs", ring.keys().len(), ring.signing().kid())),
+        (true, true) if is_first_start => (true, "none yet: the first start makes one".into()),
+        (true, true) => (false, "those in the database do not open with this server.secret".into()),
+        (true, false) => (!apps, "none is configured: what is signed cannot be verified".into()),
+    };
+    checks.push(Check { name: "signing keys".into(), good, says });
     for provider in app.providers.iter() {
         let probed = provider.probe().await;
         let says = probed.as_ref().map_or_else(ToString::to_string, |()| "metadata and keys can be read".to_owned());

@@ -1,6 +1,8 @@
 //! `lokid keys`
 
-use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, sync::Arc};
+use std::{
+    fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use super::{
 use crate::{
     actions::{
         App,
+        background::LOOK_AT_KEYS,
         keys::{Asked, Ring, Source, file, list, rotate},
     },
     config::server::Signing,
@@ -161,11 +164,19 @@ async fn take(common: &Common, app: &Arc<App>, who: &Caller<ManageKeys>, asked: 
             too_early(&failure.message).then(|| "--force does it now; verifiers may fail for that long".to_owned());
         Failure { hint: hint.or(failure.hint), ..failure }
     };
+    let revoked = matches!(asked, Asked::Revoke(_));
     match &app.settings.signing {
         Signing::File(path) => {
             file::rotate(app, who, path, &asked, force).await.map_err(|e| hinted(e.into()))?;
         }
         _ => rotate(app, who, asked, force, &Origin::default()).await.map_err(|e| hinted(e.into()))?,
+    }
+    if revoked {
+        // "At once" is when a running server has noticed.
+        tokio::time::sleep(LOOK_AT_KEYS + Duration::from_millis(250)).await;
+        let note = "The key is revoked, and a running server has taken it out of the key set. Verifiers may hold the old set \
+             for another minute (its max-age).";
+        eprintln!("{note}");
     }
     show(common, app, who, false).await
 }

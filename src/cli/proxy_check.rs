@@ -12,7 +12,12 @@ use tokio::{
 };
 
 use super::{Failure, doctor::Check, proxy::spellings};
-use crate::{config::Settings, domain::protected::Dialect, web::apps::header_names};
+use crate::{
+    actions::access::way,
+    config::Settings,
+    domain::protected::{Dialect, Way},
+    web::apps::header_names,
+};
 
 /// What a client could make up, to be found again where it arrives.
 const MADE_UP: &str = "made-up-by-lokid-doctor";
@@ -28,6 +33,7 @@ pub(super) struct Target<'a> {
 }
 
 pub(super) async fn look(settings: &Settings, target: &Target<'_>) -> Result<Vec<Check>, Failure> {
+    check_address(settings, target.url)?;
     let http = Client::builder().timeout(WITHIN).redirect(Policy::none()).build()?;
     let mut app = match target.upstream {
         Some(address) => Some(App::stand_in(address).await?),
@@ -40,13 +46,30 @@ pub(super) async fn look(settings: &Settings, target: &Target<'_>) -> Result<Vec
     }
     match (&mut app, target.token) {
         (Some(app), Some(token)) => checks.extend(arriving(&http, target, app, token).await),
-        _ => checks.push(Check {
+        (upstream, _) => checks.push(Check {
             name: "what reaches the app".into(),
             good: true,
-            says: "not looked at: give --upstream with the app's address (stop the app first) and LOKI_TOKEN".into(),
+            says: match upstream {
+                Some(_) => "NOT LOOKED AT: LOKI_TOKEN is not set".into(),
+                None => {
+                    "NOT LOOKED AT: give --upstream with the app's address (stop the app first) and LOKI_TOKEN".into()
+                }
+            },
         }),
     }
     Ok(checks)
+}
+
+/// Only an address that is an app's and protected says anything.
+fn check_address(settings: &Settings, url: &str) -> Result<(), Failure> {
+    let asked = super::access::asked("GET", url)?;
+    match way(&settings.apps, &asked) {
+        Ok((_, Way::Ruled(..))) => Ok(()),
+        Ok((app, Way::Public)) => {
+            Err(Failure::new(format!("{url} is public at {}", app.host)).hint("give a protected address of the app"))
+        }
+        Err(barred) => Err(Failure::new(barred).hint("give a protected address of an app of forward_auth.apps")),
+    }
 }
 
 /// A request without a credential must not reach the app, whatever it claims.

@@ -37,11 +37,13 @@ impl Apps {
     /// What works for tokens only.
     pub(super) fn warnings(&self, server: &Server) -> impl Iterator<Item = String> {
         let name = |app: &ProtectedApp| app.host.split(':').next().unwrap_or_default().to_owned();
-        let unknown = self.apps.iter().map(name).filter(|name| !self.knows_people_at(name, server));
-        unknown.map(|name| {
+        let unknown = self.apps.iter().filter(move |app| !self.knows_people_at(&name(app), server));
+        unknown.map(|app| {
+            let works = if app.deny_static_tokens { "and it refuses tokens: nobody gets in" } else { "only tokens work there" };
             format!(
-                "forward_auth: people cannot be signed in at {name}, only tokens work there; set forward_auth.cookie_domain \
-                 to the parent domain that it shares with server.public_url"
+                "forward_auth: people cannot be signed in at {}, {works}; set forward_auth.cookie_domain to the parent domain \
+                 that it shares with server.public_url",
+                app.host
             )
         })
     }
@@ -58,6 +60,9 @@ pub(super) fn read(place: Place<'_>, server: &Server, roles: &Roles) -> Apps {
         let app = read_app(entry, roles);
         if apps.iter().any(|known| known.host == app.host) {
             entry.fault("host", format!("{:?} is listed twice", app.host));
+        }
+        if app.host == server.authority() {
+            entry.fault("host", format!("{:?} is lokid's own address (server.public_url)", app.host));
         }
         let mixed =
             |known: &&ProtectedApp| known.host != app.host && (known.is_at(&app.host) || app.is_at(&known.host));

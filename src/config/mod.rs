@@ -188,11 +188,17 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>) -> Settings {
     let auth = auth::read(place, &server);
     let apps = apps::read(place, &server, &auth.roles);
     warnings.extend(apps.warnings(&server));
+    let signing = server::read_signing(place);
+    if !apps.apps.is_empty() && matches!(signing, server::Signing::Ephemeral) {
+        let warning = "forward_auth: assertions are signed with a key that is not published, so apps cannot verify them; set \
+             server.secret or signing_key_file";
+        warnings.push(warning.into());
+    }
     Settings {
         database: server::read_database(place),
         log: server::read_log(place),
         limits: limits::read(place),
-        signing: server::read_signing(place),
+        signing,
         audit_queue: place.number("enterprise.audit.queue").unwrap_or(8192),
         effective: reference::effective(root),
         apps,

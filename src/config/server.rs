@@ -62,6 +62,12 @@ pub struct Tls {
 }
 
 impl Server {
+    /// Host and port of the outside address, as a browser sends them in `Host`.
+    pub fn authority(&self) -> String {
+        let host = self.public_url.host_str().unwrap_or_default().to_ascii_lowercase();
+        self.public_url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+    }
+
     /// Whether only this machine can reach the listener.
     pub fn is_on_loopback(&self) -> bool {
         is_loopback_host(&self.host)

@@ -99,7 +99,7 @@ impl fmt::Display for NoWay {
             Self::Method => f.write_str("the app does not take this method"),
             Self::NoRule => f.write_str("no rule of the app fits this address, so nobody passes"),
             Self::Lacking { rule, needs } => write!(f, "rule {rule} asks for {needs}"),
-            Self::StaticToken => f.write_str("the app takes no loki_ tokens; use a short-lived credential"),
+            Self::StaticToken => f.write_str("the app takes no loki_ tokens, which live long; sign in with a browser"),
         }
     }
 }

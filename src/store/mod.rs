@@ -133,6 +133,12 @@ impl Store {
         Ok(())
     }
 
+    /// Waits until a server on the same database has heard what this process changed, so that a command
+    /// does not say that something ended while it is still taken.
+    pub async fn until_others_have_heard(&self) {
+        tokio::time::sleep(2 * rights::LISTEN_INTERVAL).await;
+    }
+
     /// Commits what waits and ends the writer. Acts that come later get [`StoreError::Overloaded`].
     pub async fn close(&self) {
         self.writer.close().await;

@@ -226,7 +226,7 @@ pub enum StepRefused {
         why: &'static str,
     },
     /// Another key is next already, or signs already.
-    #[error("key {0} is next already; promote or remove it first")]
+    #[error("key {0} is next already; promote it, or take it out by its name")]
     NextAlready(String),
     /// Another node was first.
     #[error("a key signs already")]

@@ -237,7 +237,12 @@ fn chosen(known: &[KeyRecord], kid: Option<String>, state: KeyState) -> Result<S
     let mut candidates = known.iter().filter(|k| k.state() == state);
     match (candidates.next(), candidates.next()) {
         (Some(one), None) => Ok(one.kid.clone()),
-        (None, _) => Err(ActError::Conflict(format!("no key is {}", state.as_str()))),
+        (None, _) if state == KeyState::Next => {
+            Err(ActError::Conflict("no key is next; lokid keys rotate add publishes one".into()))
+        }
+        (None, _) => {
+            Err(ActError::Conflict(format!("no key is {}; a key retires when another is promoted", state.as_str())))
+        }
         (Some(_), Some(_)) => Err(ActError::Conflict(format!("several keys are {}; say which", state.as_str()))),
     }
 }

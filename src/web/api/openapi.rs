@@ -2,10 +2,11 @@
 
 use std::sync::LazyLock;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, http::StatusCode};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{RefOr, path::Operation},
 };
 
 use super::{audit, health, me, status, tasks, tokens, well_known};
@@ -51,6 +52,22 @@ impl Modify for Credentials {
         components.add_security_scheme("token", SecurityScheme::Http(token));
         let cookie = ApiKeyValue::with_description("__Host-loki_session", "A signed-in browser");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        for item in document.paths.paths.values_mut() {
+            let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            methods.into_iter().flatten().for_each(describe);
+        }
+    }
+}
+
+/// Every response needs a description (OpenAPI 3.1 §4.8.17); the status says it.
+fn describe(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let reason = status.parse().ok().and_then(|code: StatusCode| code.canonical_reason());
+        if let (RefOr::T(response), Some(reason)) = (response, reason)
+            && response.description.is_empty()
+        {
+            response.description = reason.into();
+        }
     }
 }
 

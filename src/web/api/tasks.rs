@@ -172,7 +172,7 @@ pub(in crate::web) struct Move {
 }
 
 /// Move a task to a column and a place in it.
-#[utoipa::path(post, path = "/api/tasks/{id}/move", tag = "tasks", params(("id" = String, Path)), request_body = Move,
+#[utoipa::path(post, operation_id = "move", path = "/api/tasks/{id}/move", tag = "tasks", params(("id" = String, Path)), request_body = Move,
     responses((status = 200, body = TaskView), (status = 401), (status = 403), (status = 404), (status = 415), (status = 422)))]
 pub(in crate::web) async fn shift(
     web: Data<Web>,
