@@ -31,6 +31,15 @@ pub struct KnownSession {
     last_seen: Arc<AtomicI64>,
 }
 
+/// By which cookie somebody is known.
+#[derive(Clone, Copy)]
+enum Cookie {
+    /// lokid's own.
+    Session,
+    /// The one that other apps see.
+    Door,
+}
+
 pub(super) struct Cache {
     known: DigestCache<[u8; 32], (u64, Arc<KnownSession>)>,
     /// By the cookie of other apps.
@@ -54,25 +63,7 @@ impl Authn {
     /// # Errors
     /// [`CredentialRefused::NoSession`] when it is over or never was one.
     pub async fn by_session(&self, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
-        if secret.len() != 43 {
-            return Err(CredentialRefused::NoSession);
-        }
-        let digest = digest_of(secret);
-        let now = self.clock.now();
-        let epoch = self.store.rights().epoch();
-        if let Some(epoch) = epoch
-            && let Some((seen, known)) = self.sessions.known.get(&digest)
-            && seen == epoch
-        {
-            return self.admit(&known, now).map(|()| known);
-        }
-        let found = self.store.session_by_digest(&digest).await?.ok_or(CredentialRefused::NoSession)?;
-        let known = self.known(found);
-        self.admit(&known, now)?;
-        if let Some(epoch) = epoch {
-            self.sessions.known.insert(digest, (epoch, Arc::clone(&known)));
-        }
-        Ok(known)
+        self.by(Cookie::Session, secret).await
     }
 
     /// Whose live session the cookie of other apps belongs to. It is good for nothing else, and the cookie of
@@ -81,23 +72,34 @@ impl Authn {
     /// # Errors
     /// [`CredentialRefused::NoSession`] when it is over or never was one.
     pub async fn by_door(&self, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
+        self.by(Cookie::Door, secret).await
+    }
+
+    async fn by(&self, cookie: Cookie, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
         if secret.len() != 43 {
             return Err(CredentialRefused::NoSession);
         }
+        let cache = match cookie {
+            Cookie::Session => &self.sessions.known,
+            Cookie::Door => &self.sessions.doors,
+        };
         let digest = digest_of(secret);
         let now = self.clock.now();
         let epoch = self.store.rights().epoch();
         if let Some(epoch) = epoch
-            && let Some((seen, known)) = self.sessions.doors.get(&digest)
+            && let Some((seen, known)) = cache.get(&digest)
             && seen == epoch
         {
             return self.admit(&known, now).map(|()| known);
         }
-        let found = self.store.session_by_door(&digest).await?.ok_or(CredentialRefused::NoSession)?;
-        let known = self.known(found);
+        let found = match cookie {
+            Cookie::Session => self.store.session_by_digest(&digest).await?,
+            Cookie::Door => self.store.session_by_door(&digest).await?,
+        };
+        let known = self.known(found.ok_or(CredentialRefused::NoSession)?);
         self.admit(&known, now)?;
         if let Some(epoch) = epoch {
-            self.sessions.doors.insert(digest, (epoch, Arc::clone(&known)));
+            cache.insert(digest, (epoch, Arc::clone(&known)));
         }
         Ok(known)
     }
