@@ -47,9 +47,8 @@ pub struct Assertion {
 #[derive(Clone)]
 struct Kept {
     assertion: Assertion,
-    issued_at: Moment,
     /// What was known when it was issued: identities may have changed since.
-    epoch: Option<u64>,
+    epoch: u64,
     kid: Arc<str>,
 }
 
@@ -81,10 +80,9 @@ pub fn assert(app: &App, who: &Identity, of: &ProtectedApp) -> Assertion {
     let key = (credential(who).to_owned(), of.host.clone());
     let kid = ring.signing().kid();
     if let Some(kept) = app.assertions.0.get(&key)
-        && kept.epoch == epoch
-        && epoch.is_some()
+        && Some(kept.epoch) == epoch
         && *kept.kid == *kid
-        && now.since(kept.issued_at) < KEPT
+        && now < kept.assertion.expires_at.minus(ASSERTION_LIVES).plus(KEPT)
     {
         return kept.assertion;
     }
@@ -103,9 +101,8 @@ pub fn assert(app: &App, who: &Identity, of: &ProtectedApp) -> Assertion {
         exp: now.millis() / 1000 + i64::try_from(ASSERTION_LIVES.as_secs()).unwrap_or_default(),
     };
     let assertion = Assertion { jws: ring.signing().sign(TYP, &claims).into(), expires_at };
-    let kept = Kept { assertion: assertion.clone(), issued_at: now, epoch, kid: kid.into() };
-    if epoch.is_some() {
-        app.assertions.0.insert(key, kept);
+    if let Some(epoch) = epoch {
+        app.assertions.0.insert(key, Kept { assertion: assertion.clone(), epoch, kid: kid.into() });
     }
     assertion
 }

@@ -142,6 +142,99 @@ impl KeyRecord {
     }
 }
 
+/// Why a step was not taken; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepRefused {
+    /// It is too early.
+    #[error(transparent)]
+    NotYet(#[from] NotYet),
+    /// There is no such key.
+    #[error("there is no published key {0:?}")]
+    Unknown(String),
+    /// It is not at the place from which this step leads on.
+    #[error("key {kid} is {}: {why}", .state.as_str())]
+    Misplaced {
+        /// Which.
+        kid: String,
+        /// Where it is.
+        state: KeyState,
+        /// What would be right.
+        why: &'static str,
+    },
+    /// Another key is next already, or signs already.
+    #[error("key {0} is next already; promote it, or take it out by its name")]
+    NextAlready(String),
+    /// Another node was first.
+    #[error("a key signs already")]
+    SignsAlready,
+}
+
+/// The published key of this name.
+///
+/// # Errors
+/// [`StepRefused::Unknown`].
+pub fn published<'k>(known: &'k [KeyRecord], kid: &str) -> Result<&'k KeyRecord, StepRefused> {
+    let found = known.iter().find(|k| k.kid == kid && k.state() != KeyState::Gone);
+    found.ok_or_else(|| StepRefused::Unknown(kid.to_owned()))
+}
+
+/// Whether a key may be added: one is next at a time.
+///
+/// # Errors
+/// [`StepRefused::NextAlready`].
+pub fn check_add(known: &[KeyRecord]) -> Result<(), StepRefused> {
+    match known.iter().find(|k| k.state() == KeyState::Next) {
+        Some(next) => Err(StepRefused::NextAlready(next.kid.clone())),
+        None => Ok(()),
+    }
+}
+
+/// The key, if it may sign now. With `force` also when that is too early.
+///
+/// # Errors
+/// [`StepRefused`].
+pub fn promotable<'k>(
+    known: &'k [KeyRecord],
+    kid: &str,
+    force: bool,
+    now: Moment,
+) -> Result<&'k KeyRecord, StepRefused> {
+    let key = published(known, kid)?;
+    let why = match key.state() {
+        KeyState::Next => None,
+        KeyState::Active => Some("it signs already"),
+        _ => Some("only the next key can be promoted"),
+    };
+    if let Some(why) = why {
+        return Err(StepRefused::Misplaced { kid: kid.to_owned(), state: key.state(), why });
+    }
+    if !force {
+        key.check_promote(now)?;
+    }
+    Ok(key)
+}
+
+/// The key, if it may go now. With `force` also when that is too early.
+///
+/// # Errors
+/// [`StepRefused`].
+pub fn removable<'k>(
+    known: &'k [KeyRecord],
+    kid: &str,
+    force: bool,
+    now: Moment,
+) -> Result<&'k KeyRecord, StepRefused> {
+    let key = published(known, kid)?;
+    if key.state() == KeyState::Active {
+        let why = "promote another first, or revoke it";
+        return Err(StepRefused::Misplaced { kid: kid.to_owned(), state: key.state(), why });
+    }
+    if !force {
+        key.check_remove(now)?;
+    }
+    Ok(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@
 use super::{Act, Batch, Store, StoreError, dialect::Conn, statements::statements};
 use crate::domain::{
     event::{Actor, EventName, NewEvent, Origin, Outcome},
-    rotation::{KeyRecord, KeyState, NotYet},
+    rotation::{KeyRecord, KeyState, check_add, promotable, published, removable},
     time::Moment,
 };
 
@@ -22,6 +22,8 @@ statements! {
     /// It is not published any more, and its private half is forgotten.
     GO = "UPDATE signing_keys SET gone_at = $1, sealed = NULL WHERE kid = $2 AND gone_at IS NULL";
 }
+
+pub use crate::domain::rotation::StepRefused;
 
 row! {
     KeyRow {
@@ -61,6 +63,14 @@ impl Store {
     pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         let rows: Vec<KeyRow> = on_db!(&self.db, pool => sqlx::query_as(LIST).fetch_all(pool).await?);
         Ok(rows.into_iter().map(StoredKey::from).collect())
+    }
+
+    /// As [`Self::signing_keys`], without what is sealed.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn key_records(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        Ok(self.signing_keys().await?.into_iter().map(|key| key.record).collect())
     }
 }
 
@@ -206,33 +216,6 @@ pub struct Rotate {
     pub by: By,
 }
 
-/// Why a step was not taken; nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StepRefused {
-    /// It is too early.
-    #[error(transparent)]
-    NotYet(#[from] NotYet),
-    /// There is no such key.
-    #[error("there is no published key {0:?}")]
-    Unknown(String),
-    /// It is not at the place from which this step leads on.
-    #[error("key {kid} is {}: {why}", .state.as_str())]
-    Misplaced {
-        /// Which.
-        kid: String,
-        /// Where it is.
-        state: KeyState,
-        /// What would be right.
-        why: &'static str,
-    },
-    /// Another key is next already, or signs already.
-    #[error("key {0} is next already; promote it, or take it out by its name")]
-    NextAlready(String),
-    /// Another node was first.
-    #[error("a key signs already")]
-    SignsAlready,
-}
-
 impl Act for Rotate {
     type Output = Result<(), StepRefused>;
 
@@ -246,24 +229,27 @@ impl Act for Rotate {
         match &self.step {
             Step::Add { kid, alg, sealed, .. } => {
                 let signs = at(KeyState::Active).is_some();
-                if let Some(next) = at(KeyState::Next) {
-                    return Ok(Err(StepRefused::NextAlready(next.kid.clone())));
+                if let Err(refused) = check_add(&known) {
+                    return Ok(Err(refused));
                 }
                 add(batch, kid, alg, Some(sealed), &self.by).await?;
                 if !signs {
                     promote(batch, kid, alg, &self.by).await?;
                 }
             }
-            Step::Promote { kid } => match self.promotable(&known, kid) {
+            Step::Promote { kid } => match promotable(&known, kid, self.force, self.by.at) {
                 Ok(key) => promote(batch, &key.kid, &key.alg, &self.by).await?,
                 Err(refused) => return Ok(Err(refused)),
             },
-            Step::Remove { kid } => match self.removable(&known, kid) {
+            Step::Remove { kid } => match removable(&known, kid, self.force, self.by.at) {
                 Ok(key) => remove(batch, key, "", &self.by).await?,
                 Err(refused) => return Ok(Err(refused)),
             },
             Step::Revoke { kid, instead } => {
-                let Some(key) = published(&known, kid) else { return Ok(Err(StepRefused::Unknown(kid.clone()))) };
+                let key = match published(&known, kid) {
+                    Ok(key) => key,
+                    Err(refused) => return Ok(Err(refused)),
+                };
                 if key.state() == KeyState::Active {
                     self.replace(batch, at(KeyState::Next), instead).await?;
                 }
@@ -272,10 +258,6 @@ impl Act for Rotate {
         }
         Ok(Ok(()))
     }
-}
-
-fn published<'k>(known: &'k [KeyRecord], kid: &str) -> Option<&'k KeyRecord> {
-    known.iter().find(|k| k.kid == kid && k.state() != KeyState::Gone)
 }
 
 impl Rotate {
@@ -295,34 +277,6 @@ impl Rotate {
         add(batch, kid, alg, Some(sealed), &self.by).await?;
         promote(batch, kid, alg, &self.by).await?;
         Ok(Ok(()))
-    }
-
-    fn promotable<'k>(&self, known: &'k [KeyRecord], kid: &str) -> Result<&'k KeyRecord, StepRefused> {
-        let key = published(known, kid).ok_or_else(|| StepRefused::Unknown(kid.to_owned()))?;
-        let why = match key.state() {
-            KeyState::Next => None,
-            KeyState::Active => Some("it signs already"),
-            _ => Some("only the next key can be promoted"),
-        };
-        if let Some(why) = why {
-            return Err(StepRefused::Misplaced { kid: kid.to_owned(), state: key.state(), why });
-        }
-        if !self.force {
-            key.check_promote(self.by.at)?;
-        }
-        Ok(key)
-    }
-
-    fn removable<'k>(&self, known: &'k [KeyRecord], kid: &str) -> Result<&'k KeyRecord, StepRefused> {
-        let key = published(known, kid).ok_or_else(|| StepRefused::Unknown(kid.to_owned()))?;
-        if key.state() == KeyState::Active {
-            let why = "promote another first, or revoke it";
-            return Err(StepRefused::Misplaced { kid: kid.to_owned(), state: key.state(), why });
-        }
-        if !self.force {
-            key.check_remove(self.by.at)?;
-        }
-        Ok(key)
     }
 
     /// Lets the next key sign, or a new one where there is none.

@@ -5,7 +5,7 @@ use actix_web::{
     cookie::{Cookie, SameSite},
     http::{
         StatusCode,
-        header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE},
+        header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION},
     },
     web::Data,
 };
@@ -44,10 +44,7 @@ const LONGEST_RETURN: usize = 600;
 /// `GET /auth/verify`: may this request pass, and who is asking? 200 with every identity header, 401, 302 to
 /// sign in, 403, 503.
 pub(super) async fn verify(web: Data<Web>, req: HttpRequest) -> HttpResponse {
-    // Behind Envoy's prefix the query is the app's own.
-    let redirects = req.uri().path() != "/auth/verify" || req.query_string() != "redirect=no";
-    let answer = answer(&web, &req, redirects).await;
-    match answer {
+    match answer(&web, &req).await {
         Ok(answer) => answer,
         Err(mut problem) => {
             problem.status = forward::status_for(&req, problem.status);
@@ -62,7 +59,7 @@ pub(super) async fn verify(web: Data<Web>, req: HttpRequest) -> HttpResponse {
     }
 }
 
-async fn answer(web: &Web, req: &HttpRequest, redirects: bool) -> Result<HttpResponse, Problem> {
+async fn answer(web: &Web, req: &HttpRequest) -> Result<HttpResponse, Problem> {
     let original = forward::read(web, req).map_err(|why| {
         if let Err(too_fast) = count(web, req) {
             return too_fast;
@@ -79,12 +76,10 @@ async fn answer(web: &Web, req: &HttpRequest, redirects: bool) -> Result<HttpRes
     if matches!(way, Way::Public) {
         return Ok(identified(app, None, ""));
     }
-    let Some(who) = extract::identify_for_app(web, req)
-        .await
-        .map_err(|problem| at_sign_in(web, req, &original, redirects, problem))?
-    else {
-        return unknown(web, req, &original, redirects);
-    };
+    let identified_by = extract::identify_for_app(web, req).await;
+    let who = identified_by
+        .and_then(|who| who.ok_or_else(Problem::unauthenticated))
+        .map_err(|problem| at_sign_in(web, req, &original, problem))?;
     access::pass(app, &way, &who).map_err(|why| barred(web, req, &original, who.actor.clone(), &why))?;
     let assertion = assertion::assert(&web.app, &who, app);
     Ok(identified(app, Some(&who), &assertion.jws))
@@ -124,29 +119,13 @@ fn barred(web: &Web, req: &HttpRequest, original: &Original, actor: Actor, why: 
     Problem::new(StatusCode::FORBIDDEN, said)
 }
 
-/// Nobody is signed in: a browser goes to sign in, everybody else gets 401.
-fn unknown(web: &Web, req: &HttpRequest, original: &Original, redirects: bool) -> Result<HttpResponse, Problem> {
-    let problem = Problem::unauthenticated();
-    if !original.is_navigation(req) {
-        return Err(problem);
-    }
-    let url = sign_in_at(web, original);
-    if redirects {
-        return Ok(HttpResponse::Found().insert_header((LOCATION, url)).finish());
-    }
-    let challenge = problem.headers.iter().find(|(name, _)| *name == WWW_AUTHENTICATE).map(|(_, value)| value.clone());
-    let mut answer = HttpResponse::Unauthorized();
-    answer.insert_header((SIGN_IN_AT, url)).insert_header((WWW_AUTHENTICATE, challenge.unwrap_or_default()));
-    Ok(answer.finish())
-}
-
-/// A browser whose cookie is no longer good is sent to sign in like one without any.
-fn at_sign_in(web: &Web, req: &HttpRequest, original: &Original, redirects: bool, problem: Problem) -> Problem {
+/// A browser that nobody is signed in with, or nobody any more, goes to sign in; everybody else gets 401.
+fn at_sign_in(web: &Web, req: &HttpRequest, original: &Original, problem: Problem) -> Problem {
     if problem.status != StatusCode::UNAUTHORIZED || !original.is_navigation(req) {
         return problem;
     }
     let url = sign_in_at(web, original);
-    if redirects {
+    if forward::redirects(req) {
         return Problem::new(StatusCode::FOUND, "sign in").with(LOCATION, url);
     }
     problem.with(SIGN_IN_AT, url)

@@ -145,8 +145,12 @@ impl Original {
 /// (`redirect=no`), the rest is 403.
 pub(super) fn status_for(req: &HttpRequest, status: StatusCode) -> StatusCode {
     let known = status.is_success() || matches!(status.as_u16(), 401 | 403) || status.is_server_error();
-    let is_nginx = req.uri().path() == "/auth/verify" && req.query_string() == "redirect=no";
-    if is_nginx && !known { StatusCode::FORBIDDEN } else { status }
+    if !redirects(req) && !known { StatusCode::FORBIDDEN } else { status }
+}
+
+/// Whether the proxy that asks can pass a redirect on. Behind Envoy's prefix the query is the app's own.
+pub(super) fn redirects(req: &HttpRequest) -> bool {
+    req.uri().path() != "/auth/verify" || req.query_string() != "redirect=no"
 }
 
 /// Whether the front must not compare `Host` with our own names: it may be the app's.

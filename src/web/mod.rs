@@ -48,8 +48,7 @@ impl Web {
         let secure =
             server.public_url.scheme() == "https" || !server.public_url.host_str().is_some_and(is_loopback_host);
         let mut hosts = server.allowed_hosts.clone();
-        let public = server.public_url.host_str().unwrap_or_default().to_ascii_lowercase();
-        hosts.push(server.public_url.port().map_or_else(|| public.clone(), |p| format!("{public}:{p}")));
+        hosts.push(server.authority());
         if server.is_on_loopback() {
             hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
         }

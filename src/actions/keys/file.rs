@@ -11,16 +11,17 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{App, Asked, KeysRefused, chosen, full, read_file, watch::observe};
+use super::{App, Asked, KeysRefused, chosen, full, read_file, read_text, watch::observe};
 use crate::{
     actions::ActError,
     domain::{
         event::Origin,
         identity::{Caller, ManageKeys},
-        rotation::{KeyRecord, KeyState},
+        rotation::{KeyRecord, KeyState, check_add, promotable, published, removable},
+        time::Moment,
     },
     keys::sign::SigningKey,
-    store::signing_keys::{By, StepRefused},
+    store::signing_keys::By,
 };
 
 /// Why the file was not rewritten.
@@ -52,8 +53,7 @@ pub async fn rotate(
     let ring = read_file(path)?;
     // What a server has not seen yet was not published either.
     observe(app, &ring, by.clone()).await.map_err(ActError::from)?;
-    let known: Vec<KeyRecord> =
-        app.store.signing_keys().await.map_err(ActError::from)?.into_iter().map(|k| k.record).collect();
+    let known = app.store.key_records().await.map_err(ActError::from)?;
     let mut keys = SigningKey::read_all(&read_text(path)?).map_err(KeysRefused::from)?;
     let about = change(&mut keys, &known, asked, force, app.now())?;
     write(path, &keys).map_err(|e| FileRefused::Write(path.display().to_string(), e))?;
@@ -63,47 +63,28 @@ pub async fn rotate(
     Ok(about)
 }
 
-fn read_text(path: &Path) -> Result<Zeroizing<String>, KeysRefused> {
-    fs::read_to_string(path).map(Zeroizing::new).map_err(|e| KeysRefused::File(path.display().to_string(), e))
-}
-
 fn change(
     keys: &mut Vec<SigningKey>,
     known: &[KeyRecord],
     asked: &Asked,
     force: bool,
-    now: crate::domain::time::Moment,
+    now: Moment,
 ) -> Result<String, ActError> {
-    let record = |kid: &str| {
-        let found = known.iter().find(|k| k.kid == kid && k.state() != KeyState::Gone);
-        found.ok_or_else(|| StepRefused::Unknown(kid.to_owned()))
-    };
     match asked {
         Asked::Add => {
-            if let Some(next) = known.iter().find(|k| k.state() == KeyState::Next) {
-                return Err(StepRefused::NextAlready(next.kid.clone()).into());
-            }
+            check_add(known)?;
             keys.push(SigningKey::generate());
         }
         Asked::Promote(kid) => {
             let kid = chosen(known, kid.clone(), KeyState::Next)?;
-            if !force {
-                record(&kid)?.check_promote(now).map_err(StepRefused::from)?;
-            }
+            promotable(known, &kid, force, now)?;
             // The order of the file is the ring: the first signs.
             keys.sort_by_key(|key| key.kid() != kid);
             return Ok(kid);
         }
         Asked::Remove(kid) => {
             let kid = chosen(known, kid.clone(), KeyState::Retiring)?;
-            let state = record(&kid)?.state();
-            if state == KeyState::Active {
-                let why = "promote another first, or revoke it";
-                return Err(StepRefused::Misplaced { kid, state, why }.into());
-            }
-            if !force {
-                record(&kid)?.check_remove(now).map_err(StepRefused::from)?;
-            }
+            removable(known, &kid, force, now)?;
             keys.retain(|key| key.kid() != kid);
             return Ok(kid);
         }
@@ -114,10 +95,9 @@ fn change(
                 keys.push(SigningKey::generate());
             }
             // Where the signing one goes, the next one takes its place, not one that is on its way out.
-            let was_active = record(&kid).is_ok_and(|k| k.state() == KeyState::Active);
-            let is_next = |key: &SigningKey| record(key.kid()).is_ok_and(|k| k.state() == KeyState::Next);
-            if was_active {
-                keys.sort_by_key(|key| !is_next(key));
+            let is = |kid: &str, state| published(known, kid).is_ok_and(|k| k.state() == state);
+            if is(&kid, KeyState::Active) {
+                keys.sort_by_key(|key| !is(key.kid(), KeyState::Next));
             }
             return Ok(kid);
         }

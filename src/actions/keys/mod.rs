@@ -9,6 +9,8 @@ pub mod watch;
 
 use std::{path::Path, sync::Arc};
 
+use zeroize::Zeroizing;
+
 use super::{ActError, App};
 use crate::{
     config::{Settings, server::Signing},
@@ -86,8 +88,12 @@ pub(super) async fn ring(
 /// # Errors
 /// [`KeysRefused`].
 pub fn read_file(path: &Path) -> Result<Keyring, KeysRefused> {
-    let text = std::fs::read_to_string(path).map_err(|e| KeysRefused::File(path.display().to_string(), e))?;
-    Ok(Keyring::read(&text)?)
+    Ok(Keyring::read(&read_text(path)?)?)
+}
+
+fn read_text(path: &Path) -> Result<Zeroizing<String>, KeysRefused> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    text.map_err(|e| KeysRefused::File(path.display().to_string(), e))
 }
 
 async fn make_first(store: &Store, sealer: &Sealer, now: Moment) -> Result<(), KeysRefused> {
@@ -162,8 +168,7 @@ pub fn source(settings: &Settings) -> Source {
 /// # Errors
 /// When the database cannot say.
 pub async fn list(app: &App, _: &Caller<ManageKeys>) -> Result<Ring, ActError> {
-    let keys = app.store.signing_keys().await?.into_iter().map(|k| k.record).collect();
-    Ok(Ring { source: source(&app.settings), keys })
+    Ok(Ring { source: source(&app.settings), keys: app.store.key_records().await? })
 }
 
 /// A step, as somebody asks for it.
@@ -207,26 +212,27 @@ pub async fn rotate(
 }
 
 async fn step(app: &App, asked: Asked, force: bool, by: By) -> Result<(), ActError> {
-    let known: Vec<KeyRecord> = app.store.signing_keys().await?.into_iter().map(|k| k.record).collect();
-    let new = SigningKey::generate();
+    let known = app.store.key_records().await?;
     let step = match asked {
-        Asked::Add => add(&new, &app.sealer, false),
+        Asked::Add => add(&SigningKey::generate(), &app.sealer, false),
         Asked::Promote(kid) => Step::Promote { kid: chosen(&known, kid, KeyState::Next)? },
         Asked::Remove(kid) => Step::Remove { kid: chosen(&known, kid, KeyState::Retiring)? },
-        Asked::Revoke(kid) => Step::Revoke { kid: full(&known, &kid)?, instead: sealed(&new, &app.sealer) },
+        Asked::Revoke(kid) => {
+            Step::Revoke { kid: full(&known, &kid)?, instead: sealed(&SigningKey::generate(), &app.sealer) }
+        }
     };
     app.store.act(Rotate { step, force, by }).await??;
-    reload(app).await
+    adopt(app, &app.store.signing_keys().await?);
+    Ok(())
 }
 
-/// Takes the ring that the database keeps now.
-async fn reload(app: &App) -> Result<(), ActError> {
-    match of_stored(&app.store.signing_keys().await?, &app.sealer) {
+/// Takes the ring that the database keeps now; one that cannot be used keeps the old.
+fn adopt(app: &App, stored: &[StoredKey]) {
+    match of_stored(stored, &app.sealer) {
         Ok(Some(ring)) => app.keys.store(Arc::new(ring)),
-        Ok(None) => {}
+        Ok(None) => tracing::error!("the database keeps no signing key; the ring stays as it was"),
         Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
     }
-    Ok(())
 }
 
 /// The key that is meant: by its name, or the only one in `state`.

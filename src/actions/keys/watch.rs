@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{App, add, of_stored, read_file};
+use super::{App, add, adopt, read_file};
 use crate::{
     config::server::Signing,
     domain::{
@@ -37,7 +37,7 @@ impl Watch {
         match &app.settings.signing {
             Signing::File(path) => {
                 let state = std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
-                if state == self.file && state.is_some() {
+                if state == self.file {
                     return Ok(());
                 }
                 match read_file(path) {
@@ -45,10 +45,7 @@ impl Watch {
                         observe(app, &ring, by_system(app)).await?;
                         app.keys.store(Arc::new(ring));
                     }
-                    Err(e) if state != self.file || self.file.is_none() => {
-                        tracing::error!(error = %e, "the signing keys stay as they were");
-                    }
-                    Err(_) => {}
+                    Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
                 }
                 self.file = state;
             }
@@ -72,11 +69,7 @@ impl Watch {
         if stored == self.stored {
             return Ok(());
         }
-        match of_stored(&stored, &app.sealer) {
-            Ok(Some(ring)) => app.keys.store(Arc::new(ring)),
-            Ok(None) => tracing::error!("the database keeps no signing key; the ring stays as it was"),
-            Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
-        }
+        adopt(app, &stored);
         self.stored = stored;
         Ok(())
     }
@@ -113,7 +106,7 @@ fn due(keys: &[KeyRecord], every: Duration, now: crate::domain::time::Moment, ne
 }
 
 async fn rotate_when_due(app: &App, every: Duration) -> Result<(), StoreError> {
-    let keys: Vec<KeyRecord> = app.store.signing_keys().await?.into_iter().map(|k| k.record).collect();
+    let keys = app.store.key_records().await?;
     let new = || add(&SigningKey::generate(), &app.sealer, false);
     let Some(step) = due(&keys, every, app.now(), &new) else { return Ok(()) };
     match app.store.act(Rotate { step, force: false, by: by_system(app) }).await? {
