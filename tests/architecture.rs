@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["config", "telemetry"],
     &["store", "keys"],
-    &["authn", "oidc", "audit"],
+    &["authn", "oidc", "audit", "runner"],
     &["actions"],
     &["web", "demo"],
     &["cli"],

@@ -9,6 +9,8 @@ mod http;
 mod killed;
 #[path = "durability/revoked.rs"]
 mod revoked;
+#[path = "durability/runs.rs"]
+mod runs;
 #[path = "durability/server.rs"]
 mod server;
 #[path = "durability/sign_in.rs"]

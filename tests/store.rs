@@ -14,6 +14,7 @@ mod store {
     mod parity;
     mod people;
     mod rights;
+    mod runs;
     mod sessions;
     mod tamper;
     mod tasks;

@@ -15,8 +15,8 @@ const hasRequests = spawnSync('python3', ['-c', 'import requests'], { env: clean
 async function asWritten(house, name, secret) {
   const text = await readFile(new URL(`../seeds/${name}`, import.meta.url), 'utf8');
   const { port } = new URL(house.url);
-  assert.ok(text.includes('localhost:57374'));
-  return text.replaceAll('localhost:57374', `localhost:${port}`).replaceAll('loki_xxx...', secret);
+  assert.match(text, /(localhost|loki-server):57374/);
+  return text.replaceAll(/(localhost|loki-server):57374/g, `localhost:${port}`).replaceAll('loki_xxx...', secret);
 }
 
 async function tokenMadeOnThePage(house, scopes) {
@@ -34,6 +34,37 @@ story('both curl lines for the status print it', async (house) => {
     assert.equal(status.database_connected, true);
     if (name === 'verify-scopes.sh') assert.match(stderr, /< HTTP\/1\.1 200/);
   }
+});
+
+/** The newest run, once it has ended. */
+async function ended(house, token) {
+  return until(async () => {
+    const { body } = await curl(`${house.url}/api/v2/runs?limit=1`, { token });
+    return ['completed', 'failed', 'stopped'].includes(body.runs[0]?.status) && body.runs[0];
+  }, { what: 'the run has ended', within: 10_000 });
+}
+
+story("the workflow's curl starts a run from the file of the workspace", async (house) => {
+  const secret = await tokenMadeOnThePage(house, ['control']);
+  const { code, stdout, stderr } = await run('sh', ['-c', await asWritten(house, 'workflow.sh', secret)], { env: { LOKI_TOKEN: secret } });
+  assert.equal(code, 0, stderr);
+  const started = JSON.parse(stdout);
+  assert.equal(started.success, true, stdout);
+  assert.ok(started.pid > 0, stdout);
+  const { id, status, prd } = await ended(house, secret);
+  assert.deepEqual([id, status, prd], [started.run_id, 'completed', './prd.md']);
+  const { body: lines } = await curl(`${house.url}/api/logs?lines=10&run_id=${id}`, { token: secret });
+  assert.deepEqual(lines.map(({ message, level }) => [message, level]), [['- hang the door', 'info'], ['- paint it green', 'info']]);
+});
+
+story('the Python class starts a run', {
+  skip: hasRequests ? false : 'python3 cannot import requests: pip install requests',
+}, async (house) => {
+  const secret = await tokenMadeOnThePage(house, ['control']);
+  const program = `${await asWritten(house, 'client.py', secret)}\nprint(client.start_session("./prd.md")["run_id"])\n`;
+  const { code, stdout, stderr } = await run('python3', ['-c', program]);
+  assert.equal(code, 0, stderr);
+  assert.equal((await ended(house, secret)).id, stdout.trim().split('\n').at(-1));
 });
 
 story('the Python class reads the status', {

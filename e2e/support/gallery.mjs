@@ -1,6 +1,7 @@
 // Every page there is, with something on it: for looking at, measuring, and axe.
 
 import { continueButton, go, mint, revoke, signIn } from './pages.mjs';
+import { until } from './deadline.mjs';
 import { curl } from './shell.mjs';
 
 const WORK = [
@@ -21,6 +22,13 @@ export async function furnish(house) {
   for (const [title, status, priority] of WORK) {
     await curl(`${house.url}/api/tasks`, { token: kept, json: { title, status, priority } });
   }
+  const control = await mint(admin, { name: 'runner', scopes: ['control'] });
+  for (const json of [{ prd: './prd.md' }, { prd_text: '- one thing\n' }]) {
+    await curl(`${house.url}/api/control/start`, { token: control, json });
+  }
+  await until(async () => (await curl(`${house.url}/api/status`, { token: control })).body.active_sessions === 0, {
+    what: 'the runs have ended', within: 10_000,
+  });
   await go(admin, '/keys');
   await admin.page.getByRole('button', { name: 'Add the next key' }).click();
   await signIn(await house.person(), 'operator');
@@ -42,6 +50,17 @@ export const gallery = [
   { name: 'audit', as: 'admin', visit: (person) => go(person, '/audit') },
   { name: 'people', as: 'admin', visit: (person) => go(person, '/people') },
   { name: 'tasks', as: 'admin', visit: (person) => go(person, '/tasks') },
+  { name: 'runs', as: 'admin', visit: (person) => go(person, '/runs') },
+  {
+    name: 'run',
+    as: 'admin',
+    visit: async (person) => {
+      await go(person, '/runs');
+      await person.page.getByRole('rowheader').getByRole('link').first().click();
+      await person.page.getByRole('heading', { name: /^Run run-/ }).waitFor();
+    },
+  },
+  { name: 'runs-viewer', as: 'viewer', visit: (person) => go(person, '/runs') },
   { name: 'keys', as: 'admin', visit: (person) => go(person, '/keys') },
   { name: 'account', as: 'admin', visit: (person) => go(person, '/account') },
   { name: 'overview-viewer', as: 'viewer', visit: (person) => go(person, '/') },

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,11 +21,16 @@ export const PROVIDER_NAME = 'Example';
 /**
  * Opens a house. `database` is `sqlite` or `postgres`; `way` is how lokid proves itself to the provider;
  * `oidc` and `rbac` are merged into those settings; `providerUp: false` starts lokid without a provider to reach.
+ * `script` is what a run does: a shell script that gets the PRD's path.
  * `surround({ port })` builds what stands around lokid: its `url` from outside, settings, and what to open and close.
  */
-export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}, providerUp = true, surround } = {}) {
+export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}, providerUp = true, surround, script = 'cat "$1"\n' } = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'lokid-e2e-'));
   const removed = mustUndo(() => rmSync(directory, { recursive: true, force: true }));
+  const workspace = join(directory, 'work');
+  await mkdir(workspace);
+  await writeFile(join(workspace, 'prd.md'), '- hang the door\n- paint it green\n');
+  await writeFile(join(directory, 'work.sh'), script);
   const port = await freePort();
   const around = await surround?.({ port });
   const url = around?.url ?? `http://localhost:${port}`;
@@ -49,9 +54,10 @@ export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}
         ...rbac,
       },
     },
+    runs: { command: ['/bin/sh', join(directory, 'work.sh'), '{prd}'], workspace, stop_grace: '2s' },
     ...around?.settings,
   };
-  const house = new House({ directory, removed, url, provider, around, lokid: new Lokid({ directory, settings }) });
+  const house = new House({ directory, workspace, removed, url, provider, around, lokid: new Lokid({ directory, settings }) });
   house.secrets.add(CLIENT_SECRET).add(secret);
   if (database === 'postgres') house.secrets.add(new URL(settings.database.url).password);
   try {

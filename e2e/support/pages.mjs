@@ -13,7 +13,7 @@ export const words = {
   providerDown: /(cannot|could not|can't|not) be reached|unreachable|unavailable|not answer|not respond/i,
   headings: {
     '/login': 'Sign in', '/tokens': 'Tokens', '/audit': 'Audit log', '/people': 'People', '/account': 'Account',
-    '/keys': 'Signing keys', '/tasks': 'Tasks',
+    '/keys': 'Signing keys', '/tasks': 'Tasks', '/runs': 'Runs',
   },
 };
 

@@ -6,7 +6,9 @@ use arc_swap::ArcSwap;
 
 use super::{
     assertion::Issued,
+    happenings::Happenings,
     keys::{self, KeysRefused},
+    runs::foreman::Foreman,
     sign_in::AdminLink,
 };
 use crate::{
@@ -45,6 +47,10 @@ pub struct App {
     pub entropy: Entropy,
     /// Events that must not hold up a request.
     pub events: EventQueue,
+    /// Who sees to the runs' processes.
+    pub foreman: Foreman,
+    /// What happens, for those who follow it.
+    pub happenings: Happenings,
     /// The one-time sign-in link of the local administrator, if one was printed.
     pub admin_link: AdminLink,
     /// When it started.
@@ -87,6 +93,8 @@ impl App {
             started_at: clock.now(),
             admin_link: AdminLink::default(),
             assertions: Issued::default(),
+            foreman: Foreman::new(&settings.runs),
+            happenings: Happenings::default(),
             entropy: Entropy,
             keys,
             providers,

@@ -27,6 +27,14 @@ pub async fn summary(app: &App, _: &Caller<ReadAudit>, since: Moment) -> Result<
     Ok(app.store.audit_summary(since).await?)
 }
 
+/// How often each event came in each hour since a moment: the hour from 0, the event, how often.
+///
+/// # Errors
+/// [`ActError`].
+pub async fn by_hour(app: &App, _: &Caller<ReadAudit>, since: Moment) -> Result<Vec<(i64, String, i64)>, ActError> {
+    Ok(app.store.audit_by_hour(since).await?)
+}
+
 /// What a walk along the whole chain found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Verdict {

@@ -72,5 +72,6 @@ async fn note_expiries(app: &App) -> Result<(), StoreError> {
 async fn forget(app: &App) -> Result<(), StoreError> {
     let now = app.now();
     let sessions_before = now.minus(app.settings.auth.sessions.absolute).minus(KEEP_SESSIONS);
+    super::runs::foreman::forget(app).await?;
     app.store.act(Sweep { now, sessions_before }).await
 }

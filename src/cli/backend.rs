@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct Target {
     /// Act on this server, with the token in LOKI_TOKEN, instead of the local database
     #[arg(long, value_name = "URL")]
-    server: Option<String>,
+    pub(super) server: Option<String>,
 }
 
 /// The local database or a server.
@@ -192,27 +192,45 @@ impl Backend {
         }
     }
 
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+    /// Opens a stream of server-sent events that has no end of its own.
+    pub(super) async fn stream(&self, path: &str, last: Option<&str>) -> Result<reqwest::Response, Failure> {
+        let Self::Server { url, token, http } = self else { return Err(Failure::new("not a server")) };
+        let mut request = http.get(format!("{url}{path}")).bearer_auth(token).timeout(NO_END);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let answer = request.send().await.map_err(|e| unreachable_at(url, e))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    }
+
+    pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         let Self::Server { url, token, http } = self else { return Err(Failure::new("not a server")) };
         let mut request = http.request(method.parse()?, format!("{url}{path}")).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request
-            .send()
-            .await
-            .map_err(|e| Failure::from(e.without_url()).hint(format!("is lokid reachable at {url}?")))?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(value);
+        let answer = request.send().await.map_err(|e| unreachable_at(url, e))?;
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
         }
-        let detail = value["detail"].as_str().unwrap_or("the server gave no reason");
-        Err(Failure::new(format!("the server answered {status}: {detail}")))
+        Ok(serde_json::from_str(&answer.text().await?).unwrap_or(Value::Null))
     }
 }
 
+/// A request with this limit lasts as long as it is read.
+const NO_END: std::time::Duration = std::time::Duration::from_hours(24 * 365);
+
+fn unreachable_at(url: &str, e: reqwest::Error) -> Failure {
+    Failure::from(e.without_url()).hint(format!("is lokid reachable at {url}?"))
+}
+
+/// What a server says that it will not do.
+async fn refusal(answer: reqwest::Response) -> Failure {
+    let status = answer.status();
+    let value: Value = answer.json().await.unwrap_or(Value::Null);
+    let detail = value["detail"].as_str().unwrap_or("the server gave no reason");
+    Failure::new(format!("the server answered {status}: {detail}"))
+}
 /// The local database, and whoever may open it.
 pub(super) async fn local_app(sources: &Sources) -> Result<(Arc<App>, Arc<Identity>), Failure> {
     let settings = sources.load()?;

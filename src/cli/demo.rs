@@ -39,6 +39,11 @@ struct Data {
     temporary: bool,
 }
 
+/// What a run of the demo is, and what it works from.
+const RUNNER: &str = include_str!("../../deploy/sample-runner.sh");
+const PRD: &str =
+    "# A door\n\n- Hang the door\n- Oil the hinges\n- Paint it green\n- Put up a bell\n- Invite the neighbours\n";
+
 /// The demo's own secret, beside its database.
 const SECRET: &str = "demo.secret";
 
@@ -58,15 +63,19 @@ impl Demo {
         let issuer = provider::start(&format!("http://localhost:{port}"))?;
         let settings = sources(&data.path, port, &issuer).load()?;
         telemetry::start(&settings.log.level, settings.log.json);
-        let served = start::serve(settings).await?;
-        let token = viewer_token(&served.app).await?;
+        let mut served = start::serve(settings).await?;
+        // The data goes with the demo.
+        served.ends_runs = data.temporary;
+        let (viewer, operator) = (token(&served.app, "viewer").await?, token(&served.app, "operator").await?);
         let address = format!("http://localhost:{port}/");
         served.announce(&[
             String::new(),
             format!("  Open {address} and pick one of four people: admin, operator, viewer, auditor."),
             String::new(),
             "  As a script, with a viewer's token:".into(),
-            format!("    curl -H \"Authorization: Bearer {token}\" {address}api/status"),
+            format!("    curl -H \"Authorization: Bearer {viewer}\" {address}api/status"),
+            "  Start a run, with an operator's (or press Start on the page Runs), and watch it there:".into(),
+            format!("    curl -H \"Authorization: Bearer {operator}\" -X POST -d '{{\"prd\": \"./prd.md\"}}' {address}api/control/start"),
             String::new(),
             format!("  Data: {}{}", data.path.display(), if data.temporary { " (removed at the end)" } else { "" }),
             "  Stop with Ctrl-C.".into(),
@@ -83,6 +92,11 @@ impl Demo {
             None => (std::env::temp_dir().join(format!("lokid-demo-{}", letters(Entropy.bytes()))), true),
         };
         fs::create_dir_all(&path).map_err(|e| Failure::new(format!("cannot make {}: {e}", path.display())))?;
+        fs::create_dir_all(path.join("work"))?;
+        fs::write(path.join("runner.sh"), RUNNER)?;
+        if !path.join("work/prd.md").exists() {
+            fs::write(path.join("work/prd.md"), PRD)?;
+        }
         let secret = path.join(SECRET);
         if !secret.exists() {
             let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret);
@@ -100,6 +114,7 @@ fn free_port() -> std::io::Result<u16> {
 /// The demo's settings. They come from here alone: a developer's environment must not change the demo.
 fn sources(dir: &Path, port: u16, issuer: &str) -> Sources {
     let database = format!("sqlite://{}", dir.join("loki.db").display());
+    let command = serde_json::json!(["/bin/sh", dir.join("runner.sh"), "{prd}"]).to_string();
     let mapping = "{admins: admin, operators: operator, auditors: auditor}";
     let env = [
         ("LOKI_SERVER_PORT", port.to_string()),
@@ -111,20 +126,23 @@ fn sources(dir: &Path, port: u16, issuer: &str) -> Sources {
         ("LOKI_OIDC_PROVIDERS", "[{name: the demo company}]".to_owned()),
         ("LOKI_RBAC_OIDC_ROLE_MAPPING", mapping.to_owned()),
         ("LOKI_LOG_LEVEL", "warn".to_owned()),
+        ("LOKI_RUNS_COMMAND", command),
+        ("LOKI_RUNS_WORKSPACE", dir.join("work").display().to_string()),
+        ("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()),
     ];
     let env: BTreeMap<String, String> = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     Sources { file: None, flags: Vec::new(), env }
 }
 
-/// A token for the printed line; the one of an earlier demo on the same directory gives way.
-async fn viewer_token(app: &Arc<crate::actions::App>) -> Result<String, Failure> {
+/// A token of this role for the printed lines; the one of an earlier demo on the same directory gives way.
+async fn token(app: &Arc<crate::actions::App>, role: &str) -> Result<String, Failure> {
     let terminal = Arc::new(Identity::at_the_terminal("demo"));
     let caller = Arc::clone(&terminal).acting_as().map_err(|_| Failure::new("not permitted"))?;
-    let name = "demo-viewer";
-    if let Ok(old) = tokens::find(app, &caller, name).await {
+    let name = format!("demo-{role}");
+    if let Ok(old) = tokens::find(app, &caller, &name).await {
         tokens::revoke(app, &terminal, &old, &Origin::default()).await?;
     }
-    let request = TokenRequest { name: name.parse()?, grant: Grant::Role("viewer".into()), days: Some(1) };
+    let request = TokenRequest { name: name.parse()?, grant: Grant::Role(role.into()), days: Some(1) };
     let minted = tokens::mint(app, &caller, request, &Origin::default()).await?;
     Ok(minted.secret.reveal().to_owned())
 }

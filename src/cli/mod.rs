@@ -9,15 +9,16 @@ mod keys;
 mod print;
 mod proxy;
 mod proxy_check;
+mod run;
 mod settings;
 mod start;
 mod token;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::Sources;
+use crate::{config::Sources, runner::supervise};
 
 /// The door in front of a team's dashboards and APIs.
 #[derive(Debug, Parser)]
@@ -49,6 +50,9 @@ enum Command {
     /// Tokens and the audit log
     #[command(subcommand)]
     Enterprise(Enterprise),
+    /// Runs of a server: start, stop, list, follow their logs
+    #[command(subcommand)]
+    Run(run::Verb),
     /// Signing keys
     #[command(subcommand)]
     Keys(keys::Verb),
@@ -67,6 +71,21 @@ enum Command {
     Config(settings::Verb),
     /// Check configuration, database, providers and clock, or a reverse proxy
     Doctor(doctor::Doctor),
+    /// Supervise the process of a run; lokid calls this itself
+    #[command(hide = true)]
+    SuperviseRun {
+        /// The run's directory
+        place: PathBuf,
+        /// How much of its output is kept
+        #[arg(long)]
+        log_bytes: u64,
+        /// Milliseconds between TERM and KILL
+        #[arg(long)]
+        grace_ms: u64,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -127,6 +146,10 @@ pub fn main() -> ExitCode {
     // One provider for the whole process; a second call is harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
+    // Without a runtime: one of these lives beside every run.
+    if let Command::SuperviseRun { place, log_bytes, grace_ms, command } = &cli.command {
+        return supervise::supervise(place, *log_bytes, Duration::from_millis(*grace_ms), command);
+    }
     match actix_web::rt::System::new().block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -147,11 +170,13 @@ async fn run(cli: Cli) -> Done {
         Command::Enterprise(Enterprise::Status(target)) => backend::status(&common, &target).await,
         Command::Enterprise(Enterprise::Token(verb)) => verb.run(&common).await,
         Command::Enterprise(Enterprise::Audit(verb)) => verb.run(&common).await,
+        Command::Run(verb) => verb.run(&common).await,
         Command::Keys(verb) => verb.run(&common).await,
         Command::ProxyConfig { proxy, host } => proxy::run(&common, proxy, host.as_deref()),
         Command::CheckAccess(verb) => verb.run(&common).await,
         Command::Config(verb) => verb.run(&common),
         Command::Doctor(verb) => doctor::run(&common, verb).await,
+        Command::SuperviseRun { .. } => Ok(()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lokid", &mut std::io::stdout());
             Ok(())

@@ -1,25 +1,35 @@
 //! `lokid start`
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use actix_web::dev::ServerHandle;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Common, Done, Failure, print};
+use super::{Common, Done, Failure, backend::permit, print};
 use crate::{
-    actions::{App, background},
+    actions::{
+        App, background, happenings,
+        runs::{self, Input, StartRequest, foreman},
+    },
     config::{Settings, Sources, server::Database},
     domain::{
-        event::{Actor, EventName, NewEvent},
+        event::{Actor, EventName, NewEvent, Origin},
+        identity::Identity,
         time::Clock,
     },
+    runner::prd,
     store::ledger::Append,
     telemetry, web,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Start {
+    /// Also start one run, from this PRD
+    prd: Option<PathBuf>,
     /// Address to listen on: host, host:port or :port
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -27,16 +37,32 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, common: &Common) -> Done {
+        let prd = self.prd.as_deref().map(read_prd).transpose()?;
         let flags = self.listen.as_deref().map(listen_flags).unwrap_or_default();
         let settings = Sources::of_process(common.config.clone(), flags).load()?;
         telemetry::start(&settings.log.level, settings.log.json);
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
+        if prd.is_some() && settings.runs.command.is_empty() {
+            return Err(Failure::new("no command is configured, so there is nothing to run")
+                .hint("set runs.command (LOKI_RUNS_COMMAND) to the program that works through a PRD"));
+        }
         let served = serve(settings).await?;
         served.announce(&[]);
+        if let Some(input) = prd {
+            served.start_run(input).await?;
+        }
         served.until_told_to_stop().await
     }
+}
+
+/// A PRD that whoever starts the server names: any file that they can read.
+fn read_prd(path: &Path) -> Result<Input, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(format!("{}: {e}", path.display()));
+    let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
+    let text = prd::check_text(bytes).map_err(|e| wrong(&e))?;
+    Ok(Input::Named { name: path.display().to_string(), text })
 }
 
 /// `0.0.0.0:8080`, `:8080` or `0.0.0.0` as settings.
@@ -54,6 +80,8 @@ fn listen_flags(text: &str) -> Vec<(&'static str, String, &'static str)> {
 /// A server that runs.
 pub(super) struct Served {
     pub(super) app: Arc<App>,
+    /// Whether runs end with the server; else the next one takes them up.
+    pub(super) ends_runs: bool,
     pub(super) address: std::net::SocketAddr,
     handle: ServerHandle,
     ended: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
@@ -81,6 +109,8 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     let (server, shared) = web::server::serve(Arc::clone(&app), listener)?;
     let handle = server.handle();
     actix_web::rt::spawn(background::run(Arc::clone(&app)));
+    foreman::begin(&app);
+    actix_web::rt::spawn(happenings::run(Arc::clone(&app)));
     actix_web::rt::spawn(async move {
         let mut minute = tokio::time::interval(std::time::Duration::from_mins(1));
         loop {
@@ -88,7 +118,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
             shared.limits.forget_idle();
         }
     });
-    Ok(Served { app, address, handle, ended: actix_web::rt::spawn(server), told })
+    Ok(Served { app, ends_runs: false, address, handle, ended: actix_web::rt::spawn(server), told })
 }
 
 impl Served {
@@ -116,6 +146,15 @@ impl Served {
         more.iter().for_each(|line| print::say(line));
     }
 
+    /// Starts a run as whoever started the server.
+    pub(super) async fn start_run(&self, input: Input) -> Done {
+        let caller = permit(&Arc::new(Identity::at_the_terminal("start")))?;
+        let request = StartRequest { input, provider: None, config: None, request_id: None };
+        let run = runs::start(&self.app, &caller, request, &Origin::default()).await?.run;
+        print::say(&format!("Run {} is {}: lokid run logs {} --follow", run.id, run.state.as_str(), run.id));
+        Ok(())
+    }
+
     /// Serves until SIGINT or SIGTERM, then ends in order: requests, events, database.
     pub(super) async fn until_told_to_stop(self) -> Done {
         let (mut interrupt, mut terminate) = self.told;
@@ -126,8 +165,13 @@ impl Served {
             result = &mut ended => Some(result),
         };
         if result.is_none() {
+            // Open streams would hold up the end.
+            happenings::end_all(&self.app);
             self.handle.stop(true).await;
             let _ = ended.await;
+        }
+        if self.ends_runs {
+            foreman::end_all(&self.app).await;
         }
         let stopped = NewEvent::new(self.app.now(), EventName::ServerStopped, Actor::system());
         if let Err(e) = self.app.store.act(Append { events: vec![stopped] }).await {

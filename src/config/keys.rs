@@ -123,6 +123,18 @@ keys! {
     "forward_auth.apps[].rules[].roles" "" Kind::List, "", "One of these roles is needed.";
     "forward_auth.apps[].rules[].groups" "" Kind::List, "", "One of these groups is needed.";
     "forward_auth.apps[].rules[].people" "" Kind::List, "", "One of these people is needed: verified e-mail addresses or public ids.";
+    "runs.command" "LOKI_RUNS_COMMAND" Kind::List, "", "The program that a run is, with its arguments; {prd}, {run_id} and {workspace} are filled in. Never a shell.";
+    "runs.workspace" "LOKI_RUNS_WORKSPACE" Kind::Text, ".", "Directory that PRD files come from and in which the command works.";
+    "runs.environment" "LOKI_RUNS_ENVIRONMENT" Kind::Mapping, "", "Variables for the command, beside PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR of the server and those that tell of the run.";
+    "runs.max_parallel" "LOKI_RUNS_MAX_PARALLEL" Kind::Number(1, 1000), "1", "Runs that may work at once on this node.";
+    "runs.max_queued" "LOKI_RUNS_MAX_QUEUED" Kind::Number(0, 10_000), "16", "Runs that may wait for their turn; with 0 a start beyond max_parallel is refused.";
+    "runs.stop_grace" "LOKI_RUNS_STOP_GRACE" Kind::Duration, "10s", "How long a run that was asked to stop (TERM) may take before it is killed.";
+    "runs.log_bytes" "LOKI_RUNS_LOG_BYTES" Kind::Number(4096, 1_073_741_824), "16777216", "How much of a run's output is kept; what comes beyond is counted.";
+    "runs.keep" "LOKI_RUNS_KEEP" Kind::Duration, "90d", "How long runs that are over are kept, with their logs.";
+    "runs.url" "LOKI_RUNS_URL" Kind::Url, "", "The address at which the command reaches this server (LOKI_URL). Default: server.public_url.";
+    "runs.directory" "LOKI_RUNS_DIRECTORY" Kind::Text, "", "Where input and output lie while a run works. Default: runs beside the SQLite file, else .loki/runs.";
+    "limits.event_streams" "LOKI_LIMITS_EVENT_STREAMS" Kind::Number(1, 100_000), "1000", "Streams of /api/events that may be open at once.";
+    "limits.unread_timeout" "LOKI_LIMITS_UNREAD_TIMEOUT" Kind::Duration, "30s", "A client that does not take what it is sent for so long is cut off.";
     "limits.peer" "LOKI_LIMITS_PEER" Kind::Rate, "3000/m", "Requests of one address without a valid credential.";
     "limits.sign_in" "LOKI_LIMITS_SIGN_IN" Kind::Rate, "60/m", "Sign-ins that one address may begin.";
     "limits.callback" "LOKI_LIMITS_CALLBACK" Kind::Rate, "60/m", "Sign-ins that one address may finish, and logout tokens it may send.";

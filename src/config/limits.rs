@@ -48,6 +48,10 @@ pub struct Limits {
     pub api: Option<Rate>,
     /// Requests of one caller to other apps.
     pub forward_auth: Option<Rate>,
+    /// Streams of events that may be open at once.
+    pub event_streams: usize,
+    /// How long a client may leave what it is sent.
+    pub unread_timeout: Duration,
     /// Longest body, in bytes.
     pub body_bytes: usize,
     /// How long a body may take to arrive.
@@ -64,6 +68,8 @@ pub(super) fn read(place: Place<'_>) -> Limits {
         token_creation: rate("token_creation"),
         api: rate("api"),
         forward_auth: rate("forward_auth"),
+        event_streams: place.number("limits.event_streams").unwrap_or(1000),
+        unread_timeout: place.duration("limits.unread_timeout").unwrap_or(Duration::from_secs(30)),
         body_bytes: place.number("limits.body_bytes").unwrap_or(65_536),
         body_timeout: place.duration("limits.body_timeout").unwrap_or(Duration::from_secs(10)),
     }

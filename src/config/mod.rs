@@ -9,6 +9,7 @@ pub mod keys;
 pub mod limits;
 pub mod raw;
 pub mod reference;
+pub mod runs;
 pub mod server;
 mod values;
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub signing: server::Signing,
     /// Apps behind the same door.
     pub apps: apps::Apps,
+    /// What a run is here.
+    pub runs: runs::Runs,
     /// How many refusals may wait to be written.
     pub audit_queue: usize,
     /// The tree these came from, for `config show`.
@@ -97,7 +100,7 @@ impl Sources {
         }
         values::check(&root, "", "", &mut faults);
         let faults = RefCell::new(faults);
-        let settings = build(Place::root(&root, &faults), &root, self.odd_variables());
+        let settings = build(Place::root(&root, &faults), &root, self.odd_variables(), &self.env);
         let faults = faults.into_inner();
         if faults.is_empty() { Ok(settings) } else { Err(Faults(faults)) }
     }
@@ -183,8 +186,9 @@ fn structured(key: &Key, text: &str, origin: &Origin) -> Result<Node, String> {
     parsed.ok_or_else(|| "is empty".to_owned())
 }
 
-fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>) -> Settings {
+fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMap<String, String>) -> Settings {
     let server = server::read_server(place);
+    let database = server::read_database(place);
     let auth = auth::read(place, &server);
     let apps = apps::read(place, &server, &auth.roles);
     warnings.extend(apps.warnings(&server));
@@ -195,7 +199,8 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>) -> Settings {
         warnings.push(warning.into());
     }
     Settings {
-        database: server::read_database(place),
+        runs: runs::read(place, &server, &database, env),
+        database,
         log: server::read_log(place),
         limits: limits::read(place),
         signing,

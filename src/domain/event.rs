@@ -85,6 +85,20 @@ events! {
     PermissionDenied = "permission.denied", Warning, RecordOrCount;
     /// A caller was too fast.
     RateLimited = "rate.limited", Warning, RecordOrCount;
+    /// A run was asked for.
+    RunStarted = "run.start", Info, MustRecord;
+    /// A run was asked to end.
+    RunStopped = "run.stop", Info, MustRecord;
+    /// A run's processes were stopped where they were.
+    RunPaused = "run.pause", Info, MustRecord;
+    /// They go on.
+    RunResumed = "run.resume", Info, MustRecord;
+    /// A run said how far it is.
+    RunReported = "run.progress", Info, MustRecord;
+    /// A run came to its end, by itself or because it was stopped.
+    RunCompleted = "run.complete", Info, MustRecord;
+    /// A run did not come to a good end.
+    RunFailed = "run.fail", Warning, MustRecord;
     /// A task was made.
     TaskCreated = "task.create", Info, MustRecord;
     /// A task was changed.

@@ -183,6 +183,8 @@ rights! {
     ReadState = Access::Scope(Scope::Read);
     /// To make and change tasks.
     WriteState = Access::Scope(Scope::Write);
+    /// To start, stop, pause and resume runs.
+    ControlRuns = Access::Scope(Scope::Control);
     /// To read and verify the audit log.
     ReadAudit = Access::Scope(Scope::Audit);
     /// To make, list, rotate and revoke anybody's tokens.

@@ -1,41 +1,14 @@
 //! Tasks: pieces of work on a board, and the moves between its columns.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use super::{id::public_id, time::Moment};
+use super::{id::public_id, time::Moment, words::words};
 
 public_id!(
     /// The public name of a task: `tsk-` and 12 characters.
     TaskId,
     "tsk-"
 );
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$each])* $variant),+ }
-
-        impl $name {
-            /// Every one, in order.
-            pub const EVERY: &[Self] = &[$(Self::$variant),+];
-
-            /// As written in JSON and in the database.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                let found = Self::EVERY.iter().copied().find(|known| known.as_str() == text);
-                found.ok_or_else(|| format!("expected one of {}", [$($word),+].join(", ")))
-            }
-        }
-    };
-}
 
 words! {
     /// The column that a task stands in.

@@ -54,6 +54,8 @@ statements! {
     /// How often each event and outcome came.
     SUMMARY = "SELECT event, outcome, COUNT(*) AS times, MAX(time) AS latest FROM audit \
          WHERE time >= $1 GROUP BY event, outcome ORDER BY event, outcome";
+    /// How often each event came in each hour since a moment.
+    BY_HOUR = "SELECT (time - $1) / 3600000 AS hour, event, COUNT(*) FROM audit WHERE time >= $1 GROUP BY 1, 2 ORDER BY 1, 2";
     /// The filter with every clause, so that each is prepared on both engines.
     FULL_FILTER = "SELECT seq FROM audit WHERE seq < $1 AND seq > $2 AND event = $3 AND substr(event, 1, length($4)) = $4 \
          AND (actor_id = $5 OR actor_name = $5) AND outcome = $6 AND time >= $7 AND time < $8 ORDER BY seq DESC LIMIT $9";
@@ -239,6 +241,14 @@ impl Store {
         let count =
             |(event, outcome, times, latest)| Count { event, outcome, times, latest: Moment::from_millis(latest) };
         Ok(rows.into_iter().map(count).collect())
+    }
+
+    /// How often each event came in each hour since a moment: the hour from 0, the event, how often.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn audit_by_hour(&self, since: Moment) -> Result<Vec<(i64, String, i64)>, StoreError> {
+        Ok(on_db!(&self.db, pool => sqlx::query_as(BY_HOUR).bind(since.millis()).fetch_all(pool).await?))
     }
 
     /// Walks the whole chain in stretches, so that no statement takes long however long the chain is.

@@ -12,6 +12,7 @@ pub mod ledger;
 mod open;
 pub mod people;
 mod rights;
+pub mod runs;
 pub mod sessions;
 pub mod signing_keys;
 mod sqlite;
@@ -21,6 +22,8 @@ pub mod tokens;
 mod writer;
 
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 pub use dialect::{CheckFailed, Engine};
 pub use open::{Database, Place, open_place};
@@ -100,7 +103,10 @@ pub enum OpenError {
 pub struct Store {
     db: Db,
     writer: writer::Handle,
+    node: Arc<str>,
     rights: Arc<Rights>,
+    /// Grows with every commit that this process hears of.
+    committed: watch::Receiver<u64>,
     /// Held as long as the server lives.
     _lock: Option<Arc<std::fs::File>>,
 }
@@ -117,6 +123,16 @@ impl Store {
     /// The counter that says whether something read earlier may still be believed.
     pub fn rights(&self) -> &Arc<Rights> {
         &self.rights
+    }
+
+    /// Changes after every commit of this process, and where the engine tells, of others.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.clone()
+    }
+
+    /// What this process is called in the audit log.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// Which engine this is.

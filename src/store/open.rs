@@ -62,7 +62,7 @@ macro_rules! migrations {
     };
 }
 
-migrations! { 1 "0001_the_door", 2 "0002_other_apps", 3 "0003_tasks" }
+migrations! { 1 "0001_the_door", 2 "0002_other_apps", 3 "0003_tasks", 4 "0004_runs" }
 
 fn migrator(engine: Engine) -> Migrator {
     let list = if engine == Engine::Sqlite { SQLITE } else { POSTGRES };
@@ -117,8 +117,10 @@ impl Store {
             .connect_lazy_with(sqlite::options(&path));
         let rights = Arc::new(Rights::default());
         rights.set_deaf(true); // until the writer has looked for the first time
-        let writer = writer::spawn(Conn::Sqlite(conn), Reopen::Sqlite(path), Arc::clone(&rights), node);
-        Ok(Self { db: Db::Sqlite(pool), writer, rights, _lock: lock })
+        let node: Arc<str> = node.into();
+        let (writer, committed) =
+            writer::spawn(Conn::Sqlite(conn), Reopen::Sqlite(path), Arc::clone(&rights), Arc::clone(&node));
+        Ok(Self { db: Db::Sqlite(pool), writer, node, rights, committed, _lock: lock })
     }
 
     async fn open_postgres(url: &str, node: String) -> Result<Self, OpenError> {
@@ -146,8 +148,9 @@ impl Store {
             tokio::select! { () = closed => {} () = listen(listening, heard) => {} }
         });
         let reopen = Reopen::Postgres(Box::new(options));
-        let writer = writer::spawn(Conn::Postgres(conn), reopen, Arc::clone(&rights), node);
-        Ok(Self { db: Db::Postgres(pool), writer, rights, _lock: None })
+        let node: Arc<str> = node.into();
+        let (writer, committed) = writer::spawn(Conn::Postgres(conn), reopen, Arc::clone(&rights), Arc::clone(&node));
+        Ok(Self { db: Db::Postgres(pool), writer, node, rights, committed, _lock: None })
     }
 }
 

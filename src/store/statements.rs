@@ -7,9 +7,9 @@ use super::{CheckFailed, Store};
 /// Declares statements by name and lists them.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
-        $($(#[$doc])* pub(super) const $name: &str = $sql;)+
+        $($(#[$doc])* pub(in crate::store) const $name: &str = $sql;)+
         /// Every statement of this file.
-        pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
+        pub(in crate::store) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
     };
 }
 pub(super) use statements;
@@ -28,6 +28,9 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::sessions::ALL,
         super::ledger::ALL,
         super::signing_keys::ALL,
+        super::runs::ALL,
+        super::runs::acts::ALL,
+        super::runs::lines::ALL,
         super::tasks::ALL,
     ];
     rooms.into_iter().flatten().copied()

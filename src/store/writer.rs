@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use super::batch::Batch;
 use super::{Rights, StoreError, dialect::Conn, open::Reopen, rights::LISTEN_INTERVAL};
@@ -124,18 +124,21 @@ impl Handle {
 }
 
 /// Starts the writer on the present runtime.
-pub(super) fn spawn(conn: Conn, reopen: Reopen, rights: Arc<Rights>, node: String) -> Handle {
+pub(super) fn spawn(conn: Conn, reopen: Reopen, rights: Arc<Rights>, node: Arc<str>) -> (Handle, watch::Receiver<u64>) {
     let (queue, messages) = mpsc::channel(QUEUE);
-    let writer = Writer { conn: Some(conn), reopen, rights, node, seen_version: None };
+    let (committed, heard) = watch::channel(0);
+    let writer = Writer { conn: Some(conn), reopen, rights, node, committed, seen_version: None };
     tokio::spawn(writer.run(messages));
-    Handle { queue }
+    (Handle { queue }, heard)
 }
 
 struct Writer {
     conn: Option<Conn>,
     reopen: Reopen,
     rights: Arc<Rights>,
-    node: String,
+    node: Arc<str>,
+    /// Tells whoever follows the log that there is more.
+    committed: watch::Sender<u64>,
     /// What `PRAGMA data_version` said last on this connection.
     seen_version: Option<i64>,
 }
@@ -224,6 +227,7 @@ impl Writer {
                     self.rights.advance();
                 }
                 self.conn = Some(conn);
+                self.committed.send_modify(|count| *count += 1);
                 return Ok(());
             }
             Ok(Ok(Err(error))) => (error, true),
@@ -272,6 +276,7 @@ impl Writer {
             self.conn = None;
         } else if std::mem::replace(&mut self.seen_version, version) != version {
             self.rights.advance();
+            self.committed.send_modify(|count| *count += 1);
         }
     }
 }

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use super::{Web, csrf, problem::Problem};
+use crate::domain::run::LONGEST_PRD;
 
 /// Reads a JSON object. Unknown fields and repeated keys are refused by `T` (`deny_unknown_fields`).
 pub(super) async fn json<T: DeserializeOwned>(web: &Web, req: &HttpRequest, payload: Payload) -> Result<T, Problem> {
@@ -21,6 +22,51 @@ pub(super) async fn json<T: DeserializeOwned>(web: &Web, req: &HttpRequest, payl
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
     }
     let bytes = read(web, req, payload).await?;
+    parse(&bytes)
+}
+
+/// The most bytes of a body that carries a PRD: its text with room for JSON's escapes.
+pub(super) const PRD: usize = 3 * LONGEST_PRD;
+
+/// Reads a JSON object of at most this many bytes.
+pub(super) async fn json_up_to<T: DeserializeOwned>(
+    web: &Web,
+    req: &HttpRequest,
+    payload: Payload,
+    most: usize,
+) -> Result<T, Problem> {
+    if media_type(req) != "application/json" {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
+    }
+    parse(&read_up_to(web, req, payload, most).await?)
+}
+
+/// Reads a JSON object that may carry a PRD and says nothing, or that it is a form, of its type: so curl sends what is
+/// given with `-d`. A browser's session is asked for its token whatever the type ([`csrf::check`]).
+pub(super) async fn json_of_any_type<T: DeserializeOwned>(
+    web: &Web,
+    req: &HttpRequest,
+    payload: Payload,
+) -> Result<T, Problem> {
+    if !matches!(&*media_type(req), "" | "application/json" | "application/x-www-form-urlencoded") {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
+    }
+    parse(&read_up_to(web, req, payload, PRD).await?)
+}
+
+/// Reads a JSON object, or takes the default where there is no body.
+pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(
+    web: &Web,
+    req: &HttpRequest,
+    payload: Payload,
+) -> Result<T, Problem> {
+    let bytes = read(web, req, payload).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    if media_type(req) != "application/json" {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
+    }
     parse(&bytes)
 }
 
@@ -62,18 +108,33 @@ impl Form {
 
 /// Reads a form that must carry this CSRF token.
 pub(super) async fn form(web: &Web, req: &HttpRequest, payload: Payload, csrf: &str) -> Result<Form, Problem> {
-    let form = unbound_form(web, req, payload).await?;
+    form_up_to(web, req, payload, csrf, web.app.settings.limits.body_bytes).await
+}
+
+/// The same with at most this many bytes.
+pub(super) async fn form_up_to(
+    web: &Web,
+    req: &HttpRequest,
+    payload: Payload,
+    csrf: &str,
+    most: usize,
+) -> Result<Form, Problem> {
+    let form = pairs(web, req, payload, most).await?;
     csrf::matches(csrf, form.text("csrf"))?;
     Ok(form)
 }
 
 /// Reads a form that another server sends (back-channel logout): no CSRF token.
 pub(super) async fn unbound_form(web: &Web, req: &HttpRequest, payload: Payload) -> Result<Form, Problem> {
+    pairs(web, req, payload, web.app.settings.limits.body_bytes).await
+}
+
+async fn pairs(web: &Web, req: &HttpRequest, payload: Payload, most: usize) -> Result<Form, Problem> {
     if media_type(req) != "application/x-www-form-urlencoded" {
         let detail = "send a form with Content-Type: application/x-www-form-urlencoded";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let bytes = read(web, req, payload).await?;
+    let bytes = read_up_to(web, req, payload, most).await?;
     let pairs: Vec<_> = url::form_urlencoded::parse(&bytes).into_owned().take(MOST_FIELDS + 1).collect();
     if pairs.len() > MOST_FIELDS {
         return Err(Problem::bad_request("a form has at most 64 fields"));
@@ -88,6 +149,10 @@ fn media_type(req: &HttpRequest) -> String {
 }
 
 async fn read(web: &Web, req: &HttpRequest, payload: Payload) -> Result<BytesMut, Problem> {
+    read_up_to(web, req, payload, web.app.settings.limits.body_bytes).await
+}
+
+async fn read_up_to(web: &Web, req: &HttpRequest, payload: Payload, most: usize) -> Result<BytesMut, Problem> {
     let limits = &web.app.settings.limits;
     if req.headers().contains_key(CONTENT_ENCODING) {
         let detail = "compressed bodies are not read; send it without Content-Encoding";
@@ -95,10 +160,10 @@ async fn read(web: &Web, req: &HttpRequest, payload: Payload) -> Result<BytesMut
     }
     let announced =
         req.headers().get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limits.body_bytes as u64) {
-        return Err(too_large(limits.body_bytes));
+    if announced.is_some_and(|length| length > most as u64) {
+        return Err(too_large(most));
     }
-    collect(payload, limits.body_bytes, limits.body_timeout).await
+    collect(payload, most, limits.body_timeout).await
 }
 
 fn too_large(most: usize) -> Problem {

@@ -207,6 +207,41 @@ pub(super) async fn session(web: &Web, req: &HttpRequest) -> Result<Arc<KnownSes
     sessions::resolve(&web.app, &secret).await
 }
 
+/// The credential of a request that stays open, and who it was when it came.
+pub(super) struct Standing {
+    req: HttpRequest,
+    identity: Arc<Identity>,
+    epoch: Option<u64>,
+}
+
+impl Standing {
+    /// Of a caller whose request is answered with a stream.
+    pub(super) fn of<R>(req: &HttpRequest, caller: &Caller<R>) -> Self {
+        let epoch = shared(req).app.store.rights().epoch();
+        Self { req: req.clone(), identity: caller.shared(), epoch }
+    }
+
+    /// Whether the credential would still be taken, for no less than it was. Asks only after a right was lost somewhere.
+    pub(super) async fn still_holds(&mut self) -> bool {
+        let web = shared(&self.req);
+        if self.identity.expires_at.is_some_and(|at| at <= web.app.now()) {
+            return false;
+        }
+        let epoch = web.app.store.rights().epoch();
+        if epoch.is_some() && epoch == self.epoch {
+            return true;
+        }
+        match identify(&web, &self.req).await {
+            Ok(now) => {
+                self.epoch = epoch;
+                now.scopes.covers(self.identity.scopes)
+            }
+            // While the database cannot say, the stream waits as everything does.
+            Err(problem) => problem.status.is_server_error(),
+        }
+    }
+}
+
 /// With `enterprise.auth.enabled: false`, which is accepted on loopback only.
 fn open_door() -> Arc<Identity> {
     let mut identity = Identity::at_the_terminal("sign-in is off");

@@ -32,6 +32,8 @@ pub struct Web {
     pub app: Arc<App>,
     /// How fast callers may be.
     pub limits: limits::Limiters,
+    /// Streams of events that are open.
+    event_streams: api::events::Streams,
     /// Signs the session cookie.
     cookie_key: Key,
     /// Values that `Host` may have, in lower case.
@@ -52,7 +54,8 @@ impl Web {
         if server.is_on_loopback() {
             hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
         }
-        Self { limits: limits::Limiters::new(&app.settings.limits), app, cookie_key, hosts, secure }
+        let event_streams = api::events::Streams::default();
+        Self { limits: limits::Limiters::new(&app.settings.limits), event_streams, app, cookie_key, hosts, secure }
     }
 
     /// Whether a request may name this host.

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, guard, http::Method, middleware::from_fn, web};
 use super::{Web, api, apps, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
     identity::Access::{self, Credential, Open, Person, Scope},
-    scope::Scope::{All, Audit, Read, Write},
+    scope::Scope::{All, Audit, Control, Read, Write},
 };
 
 /// One door.
@@ -60,6 +60,18 @@ routes! {
     "/api/enterprise/audit" { GET api::audit::list, Scope(Audit); }
     "/api/audit/summary" { GET api::audit::summary, Scope(Audit); }
     "/api/audit/verify" { GET api::audit::verify, Scope(Audit); }
+    "/api/control/start" { POST api::runs::start, Scope(Control); }
+    "/api/control/stop" { POST api::runs::stop, Scope(Control); }
+    "/api/control/pause" { POST api::runs::pause, Scope(Control); }
+    "/api/control/resume" { POST api::runs::resume, Scope(Control); }
+    "/api/v2/runs" { GET api::runs::list, Scope(Read); POST api::runs::create, Scope(Control); }
+    "/api/v2/runs/{id}" { GET api::runs::show, Scope(Read); }
+    "/api/v2/runs/{id}/cancel" { POST api::runs::cancel, Scope(Control); }
+    "/api/v2/runs/{id}/replay" { POST api::runs::replay, Scope(Control); }
+    "/api/v2/runs/{id}/timeline" { GET api::runs::timeline, Scope(Read); }
+    "/api/v2/runs/{id}/progress" { POST api::runs::progress, Scope(Write); }
+    "/api/logs" { GET api::runs::logs, Scope(Read); }
+    "/api/events" { GET api::events::follow, Scope(Read); }
     "/api/tasks" { GET api::tasks::list, Scope(Read); POST api::tasks::create, Scope(Write); }
     "/api/tasks/create" { POST api::tasks::create, Scope(Write); }
     "/api/tasks/{id}" {
@@ -74,6 +86,9 @@ routes! {
     "/auth/oidc/callback" { GET pages::login::finish, Open; }
     "/auth/oidc/backchannel-logout" { POST pages::logout::back_channel, Open; }
     "/auth/logout" { GET pages::logout::ask, Open; POST pages::logout::act, Open; }
+    "/runs" { GET pages::runs::list, Scope(Read); POST pages::runs::start, Scope(Control); }
+    "/runs/{id}" { GET pages::runs::show, Scope(Read); }
+    "/runs/{id}/{act}" { POST pages::runs::act, Scope(Control); }
     "/tasks" { GET pages::tasks::show, Scope(Read); POST pages::tasks::create, Scope(Write); }
     "/tasks/{id}/move" { POST pages::tasks::shift, Scope(Write); }
     "/tasks/{id}/delete" { POST pages::tasks::delete, Scope(Write); }

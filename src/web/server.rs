@@ -53,6 +53,8 @@ pub fn bind(settings: &Settings) -> Result<TcpListener, ListenError> {
 pub fn serve(app: Arc<App>, listener: TcpListener) -> Result<(Server, Data<Web>), ListenError> {
     let settings = app.settings.server.clone();
     let address = listener.local_addr().map_err(|e| ListenError::Address(settings.host.clone(), e))?;
+    cut_off_readers(&listener, app.settings.limits.unread_timeout)
+        .map_err(|e| ListenError::Address(address.to_string(), e))?;
     let shared = Data::new(Web::new(app, address.port()));
     let for_workers = shared.clone();
     let mut server = HttpServer::new(move || configured(for_workers.clone()))
@@ -71,6 +73,13 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> Result<(Server, Data<Web>)
         None => server.listen(listener).map_err(refused)?,
     };
     Ok((server.run(), shared))
+}
+
+/// Whoever does not take what it is sent keeps a connection and its buffers for ever: actix-web waits for it without a
+/// limit. The kernel ends such a connection (`TCP_USER_TIMEOUT`, which accepted sockets inherit from the listener).
+fn cut_off_readers(listener: &TcpListener, after: Duration) -> io::Result<()> {
+    let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(listener, millis)?)
 }
 
 fn tls_config(tls: &Tls) -> Result<ServerConfig, ListenError> {

@@ -17,6 +17,7 @@ fn every_verb_explains_itself() {
       start         Serve
       demo          Everything on an embedded default, with four people to sign in as
       enterprise    Tokens and the audit log
+      run           Runs of a server: start, stop, list, follow their logs
       keys          Signing keys
       proxy-config  Print what a reverse proxy must be told so that it asks lokid about every request
       check-access  Say which rule lets somebody into an app behind the door, or does not
@@ -35,7 +36,10 @@ fn every_verb_explains_itself() {
     assert_snapshot!(home.ok("start --help").out, @r#"
     Serve
 
-    Usage: lokid start [OPTIONS]
+    Usage: lokid start [OPTIONS] [PRD]
+
+    Arguments:
+      [PRD]  Also start one run, from this PRD
 
     Options:
           --listen <ADDRESS>  Address to listen on: host, host:port or :port

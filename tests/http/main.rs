@@ -9,6 +9,8 @@ mod door;
 mod jose;
 #[path = "../support/provider.rs"]
 mod provider;
+#[path = "../support/workshop.rs"]
+mod workshop;
 
 mod access;
 mod assertion;
@@ -16,6 +18,7 @@ mod callback;
 mod credentials;
 mod cross_site;
 mod discovery;
+mod events;
 mod forward;
 mod keys;
 mod lifetimes;
@@ -30,6 +33,7 @@ mod raw;
 mod redirects;
 mod refresh;
 mod rotation;
+mod runs;
 mod tasks;
 mod tokens;
 mod verifier;

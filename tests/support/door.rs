@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use lokid::{
-    actions::{App, tokens},
+    actions::{App, happenings, runs::foreman, tokens},
     config::Sources,
     domain::{event::Origin, identity::Identity, ledger::Entry, time::Clock, token::TokenId},
     store::ledger::Filter,
@@ -28,7 +29,7 @@ pub(crate) struct Door {
     pub(crate) provider: Provider,
     pub(crate) port: u16,
     /// Kept as long as the door is open.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub(crate) http: reqwest::Client,
 }
 
@@ -43,24 +44,34 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("work")).unwrap();
         let mut all: BTreeMap<String, String> = [
             ("LOKI_SERVER_PORT", port.to_string()),
             ("LOKI_SERVER_WORKERS", "1".into()),
             ("LOKI_DATABASE_URL", format!("sqlite://{}", dir.path().join("loki.db").display())),
             ("LOKI_OIDC_ISSUER", provider.issuer().into()),
             ("LOKI_OIDC_CLIENT_ID", CLIENT_ID.into()),
+            ("LOKI_RUNS_WORKSPACE", dir.path().join("work").display().to_string()),
             ("LOKI_RBAC_OIDC_ROLE_MAPPING", "{admins: admin, operators: operator, auditors: auditor}".into()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
-        let settings = Sources { file: None, flags: Vec::new(), env: all }.load().unwrap();
+        let mut settings = Sources { file: None, flags: Vec::new(), env: all }.load().unwrap();
+        settings.runs.supervisor = env!("CARGO_BIN_EXE_lokid").into();
         let app = App::start(settings, clock.clone(), true).await.unwrap();
         let (running, _) = server::serve(Arc::clone(&app), listener).unwrap();
         actix_web::rt::spawn(running);
+        foreman::begin(&app);
+        actix_web::rt::spawn(happenings::run(Arc::clone(&app)));
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { app, clock, provider, port, http, _dir: dir }
+        Self { app, clock, provider, port, http, dir }
+    }
+
+    /// A file of the workspace.
+    pub(crate) fn work(&self, name: &str) -> PathBuf {
+        self.dir.path().join("work").join(name)
     }
 
     pub(crate) fn at(&self, path: &str) -> String {

@@ -1,9 +1,11 @@
 //! The REST API: one file a resource. Answers are JSON, errors `application/problem+json`.
 
 pub mod audit;
+pub(super) mod events;
 pub(super) mod health;
 pub(super) mod me;
 pub(super) mod openapi;
+pub(super) mod runs;
 pub(super) mod status;
 pub(super) mod tasks;
 pub mod tokens;

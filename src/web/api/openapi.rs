@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{RefOr, path::Operation},
 };
 
-use super::{audit, health, me, status, tasks, tokens, well_known};
+use super::{audit, events, health, me, runs, status, tasks, tokens, well_known};
 use crate::web::apps;
 
 #[derive(OpenApi)]
@@ -26,6 +26,19 @@ use crate::web::apps;
         audit::list,
         audit::summary,
         audit::verify,
+        runs::start,
+        runs::stop,
+        runs::pause,
+        runs::resume,
+        runs::list,
+        runs::create,
+        runs::show,
+        runs::cancel,
+        runs::replay,
+        runs::timeline,
+        runs::progress,
+        runs::logs,
+        events::follow,
         tasks::list,
         tasks::create,
         tasks::show,

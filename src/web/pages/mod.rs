@@ -2,12 +2,14 @@
 
 pub(super) mod account;
 pub(super) mod audit;
+mod chart;
 pub(super) mod error;
 pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod logout;
 pub(super) mod overview;
 pub(super) mod people;
+pub(super) mod runs;
 pub(super) mod tasks;
 pub(super) mod tokens;
 
@@ -58,6 +60,7 @@ impl Shell {
         let mut links = vec![];
         if who.scopes.allows(Scope::Read) {
             links.push(("/", "Overview"));
+            links.push(("/runs", "Runs"));
             links.push(("/tasks", "Tasks"));
         }
         if session.is_some() {

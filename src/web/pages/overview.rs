@@ -1,22 +1,28 @@
-//! `GET /`: how it is going, and who did what lately.
+//! `GET /`: what works and waits, how it is going, and who did what lately.
 
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use askama::Template;
 
-use super::{Shell, audit::Line, html};
+use super::{Shell, audit::Line, chart::Chart, html, runs};
 use crate::{
-    actions::{audit, status},
-    domain::identity::{Caller, ReadAudit, ReadState},
+    actions::{
+        audit,
+        happenings::{self, Cursor},
+        status,
+    },
+    domain::{
+        identity::{Caller, ReadAudit, ReadState},
+        time::Moment,
+    },
     store::ledger::Filter,
     web::{Web, problem::Problem},
 };
 
 /// What only somebody who may read the audit log sees.
 struct Lately {
-    sign_ins: i64,
-    refusals: i64,
+    charts: [Chart; 2],
     lines: Vec<Line>,
 }
 
@@ -24,7 +30,10 @@ struct Lately {
 #[template(path = "pages/overview.html")]
 struct OverviewPage {
     shell: Shell,
+    /// Behind which events change what is shown.
+    since: Cursor,
     counts: status::Overview,
+    work: runs::Work,
     uptime: String,
     database: &'static str,
     lately: Option<Lately>,
@@ -37,6 +46,7 @@ pub(in crate::web) async fn show(
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let app = &web.app;
+    let since = happenings::end(app).await?;
     let counts = status::overview(app, &caller).await?;
     let lately = match caller.shared().acting_as::<ReadAudit>() {
         Ok(auditor) => Some(lately(&web, &auditor).await?),
@@ -44,7 +54,9 @@ pub(in crate::web) async fn show(
     };
     let page = OverviewPage {
         shell: Shell::of(&web, &req, caller.identity(), "Overview", "/"),
+        since,
         counts,
+        work: runs::work(&web, &caller).await?,
         uptime: in_words(app.now().since(app.started_at)),
         database: app.store.engine().as_str(),
         lately,
@@ -52,14 +64,29 @@ pub(in crate::web) async fn show(
     html(&web, StatusCode::OK, &page)
 }
 
+const HOUR: Duration = Duration::from_hours(1);
+const SIGN_INS: &[&str] = &["auth.oidc.success"];
+const REFUSALS: &[&str] = &["auth.fail", "auth.oidc.fail", "permission.denied", "rate.limited"];
+
 async fn lately(web: &Web, caller: &Caller<ReadAudit>) -> Result<Lately, Problem> {
-    let since = web.app.now().minus(Duration::from_hours(24));
-    let counts = audit::summary(&web.app, caller, since).await?;
-    let sum = |names: &[&str]| counts.iter().filter(|c| names.contains(&c.event.as_str())).map(|c| c.times).sum();
+    // The hour that is under way is the last of the twenty-four.
+    let hour = Moment::from_millis(web.app.now().millis() / 3_600_000 * 3_600_000);
+    let since = hour.minus(23 * HOUR);
+    let counts = audit::by_hour(&web.app, caller, since).await?;
+    let chart = |id, title, names: &[&str]| {
+        let sum = |at: i64| {
+            let of_it = counts.iter().filter(|(hour, event, _)| *hour == at && names.contains(&event.as_str()));
+            of_it.map(|(_, _, times)| times).sum()
+        };
+        let label = |at: u32| since.plus(at * HOUR).for_people().chars().take(16).collect();
+        Chart::of(id, title, (0..24).map(|at| (label(at), sum(at.into()))).collect())
+    };
     let entries = audit::page(&web.app, caller, &Filter::default(), 12).await?;
     Ok(Lately {
-        sign_ins: sum(&["auth.oidc.success"]),
-        refusals: sum(&["auth.fail", "auth.oidc.fail", "permission.denied", "rate.limited"]),
+        charts: [
+            chart("sign-ins", "Sign-ins, last 24 h", SIGN_INS),
+            chart("refusals", "Refusals, last 24 h", REFUSALS),
+        ],
         lines: entries.into_iter().map(Line::of).collect(),
     })
 }

@@ -11,6 +11,7 @@ use super::{Shell, When, form_token, html, known_session};
 use crate::{
     actions::{
         ActError,
+        happenings::{self, Cursor},
         tasks::{self, NewTask},
     },
     domain::{
@@ -49,6 +50,8 @@ struct Column {
 #[template(path = "pages/tasks.html")]
 struct TasksPage {
     shell: Shell,
+    /// Behind which events change what is shown.
+    since: Cursor,
     columns: Vec<Column>,
     may_write: bool,
     priorities: Vec<&'static str>,
@@ -85,6 +88,7 @@ async fn page(
     error: Option<String>,
     sent: Sent,
 ) -> Result<HttpResponse, Problem> {
+    let since = happenings::end(&web.app).await?;
     let mut columns = Vec::new();
     for status in TaskStatus::EVERY.iter().copied() {
         let found = tasks::list(&web.app, caller, Some(status), 0, SHOWN).await?;
@@ -94,6 +98,7 @@ async fn page(
     let status = if error.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let page = TasksPage {
         shell: Shell::of(web, req, who, "Tasks", "/tasks"),
+        since,
         columns,
         may_write: who.scopes.allows(Scope::Write) && known_session(req).is_some(),
         priorities: Priority::EVERY.iter().rev().map(|p| p.as_str()).collect(),

@@ -1,0 +1,4 @@
+curl -H "Authorization: Bearer $LOKI_TOKEN" \
+  -X POST \
+  -d '{"prd": "./prd.md"}' \
+  http://loki-server:57374/api/control/start

@@ -1,0 +1,242 @@
+//! What happens, for those who follow it live: entries of the audit log and lines of runs' logs, in the order
+//! of their commits. Read once from the database for all followers, and only while there are some.
+//!
+//! A [`Cursor`] names a place in both logs. Whoever comes back with one gets what came behind it, from the database;
+//! so nothing is missed between two connections, after a restart, or on another node.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::sync::{Mutex, broadcast, watch};
+
+use super::App;
+use crate::{
+    domain::ledger::Entry,
+    store::{Engine, StoreError, ledger::Filter, runs::lines::Line},
+};
+
+/// A follower that is so many happenings behind is let go; it comes back with its cursor.
+const HELD: usize = 4096;
+/// Rows of one read.
+const AT_ONCE: i64 = 1000;
+/// More than this is not told again to one who comes back.
+const MOST_TOLD_AGAIN: usize = 5000;
+/// Between two stretches of a burst.
+const BREATH: Duration = Duration::from_millis(10);
+/// How often commits of other nodes are looked for, where nothing tells of them.
+const LOOK_FOR_OTHERS: Duration = Duration::from_millis(500);
+
+/// How much of both logs somebody has seen: the last entry's `seq` and the last line's `pos`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor {
+    seq: i64,
+    pos: i64,
+}
+
+/// `SEQ-POS`
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.seq, self.pos)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected the id of an event, such as 120-4031";
+        let (seq, pos) = text.split_once('-').ok_or(EXPECTED)?;
+        let number = |text: &str| text.parse::<i64>().ok().filter(|n| *n >= 0).ok_or(EXPECTED);
+        Ok(Self { seq: number(seq)?, pos: number(pos)? })
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// An entry of the audit log.
+    Entry(Box<Entry>),
+    /// A line of a run's log.
+    Line(Line),
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub struct Happening {
+    /// Where somebody is who has seen it.
+    pub cursor: Cursor,
+    /// What it is.
+    pub what: What,
+    /// As it is shown, once somebody has made that: followers share it.
+    pub shown: OnceLock<String>,
+}
+
+/// The one reader, and its followers.
+pub struct Happenings {
+    followers: broadcast::Sender<Arc<Happening>>,
+    /// How far was read; `None` while nobody follows.
+    read: Mutex<Option<Cursor>>,
+    ended: watch::Sender<bool>,
+}
+
+impl Default for Happenings {
+    fn default() -> Self {
+        Self { followers: broadcast::Sender::new(HELD), read: Mutex::new(None), ended: watch::Sender::new(false) }
+    }
+}
+
+/// What comes to a follower.
+pub struct Following {
+    /// What it missed since its cursor, oldest first; `None` when that is too much to tell.
+    pub missed: Option<Vec<Arc<Happening>>>,
+    /// Where it is after that.
+    pub from: Cursor,
+    /// What comes from now on. Holds what is not behind `from` too.
+    pub receiver: broadcast::Receiver<Arc<Happening>>,
+    /// Becomes true when the server ends.
+    pub ended: watch::Receiver<bool>,
+}
+
+impl Happening {
+    /// Whether somebody at `cursor` has not seen it.
+    pub const fn is_behind(&self, cursor: Cursor) -> bool {
+        match &self.what {
+            What::Entry(entry) => entry.seq > cursor.seq,
+            What::Line(line) => line.pos > cursor.pos,
+        }
+    }
+}
+
+/// Follows what happens from now on, or from the place after `since`.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn follow(app: &App, since: Option<Cursor>) -> Result<Following, StoreError> {
+    let happenings = &app.happenings;
+    let mut read = happenings.read.lock().await;
+    let receiver = happenings.followers.subscribe();
+    let from = match *read {
+        Some(from) => from,
+        None => *read.insert(end(app).await?),
+    };
+    drop(read);
+    let missed = match since {
+        None => Some(Vec::new()),
+        Some(since) => missed(app, since, from).await?,
+    };
+    Ok(Following { missed, from, receiver, ended: happenings.ended.subscribe() })
+}
+
+/// The end of both logs: whoever reads what there is afterwards, and follows from here, misses nothing.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn end(app: &App) -> Result<Cursor, StoreError> {
+    Ok(Cursor { seq: app.store.audit_head().await?.seq, pos: app.store.last_line().await? })
+}
+
+async fn missed(app: &App, since: Cursor, until: Cursor) -> Result<Option<Vec<Arc<Happening>>>, StoreError> {
+    let (mut all, mut cursor) = (Vec::new(), since);
+    loop {
+        let found = read_behind(app, &mut cursor).await?;
+        if found.is_empty() {
+            return Ok(Some(all));
+        }
+        all.extend(found.into_iter().filter(|h| !h.is_behind(until)));
+        if all.len() > MOST_TOLD_AGAIN {
+            return Ok(None);
+        }
+    }
+}
+
+/// A stretch of both logs behind the cursor, which moves on. Entries are read first and told last, so that the end of
+/// a run never comes before the lines that it printed.
+async fn read_behind(app: &App, cursor: &mut Cursor) -> Result<Vec<Arc<Happening>>, StoreError> {
+    let filter = Filter { after: Some(cursor.seq), ..Filter::default() };
+    let mut entries = app.store.audit_page(&filter, AT_ONCE).await?;
+    let lines = app.store.lines_behind(cursor.pos, AT_ONCE).await?;
+    if is_full(lines.len()) {
+        entries.clear();
+    }
+    let mut found = Vec::with_capacity(lines.len() + entries.len());
+    for line in lines {
+        cursor.pos = line.pos;
+        found.push(Happening { cursor: *cursor, what: What::Line(line), shown: OnceLock::new() });
+    }
+    for entry in entries {
+        cursor.seq = entry.seq;
+        found.push(Happening { cursor: *cursor, what: What::Entry(Box::new(entry)), shown: OnceLock::new() });
+    }
+    Ok(found.into_iter().map(Arc::new).collect())
+}
+
+/// Whether a read may have left something.
+fn is_full(rows: usize) -> bool {
+    i64::try_from(rows).is_ok_and(|rows| rows >= AT_ONCE)
+}
+
+/// Tells followers what was committed, until the runtime ends.
+pub async fn run(app: Arc<App>) {
+    let mut committed = app.store.committed();
+    let tells_of_others = app.store.engine() == Engine::Sqlite;
+    loop {
+        if tells_of_others {
+            if committed.changed().await.is_err() {
+                return;
+            }
+        } else if let Ok(Err(_closed)) = tokio::time::timeout(LOOK_FOR_OTHERS, committed.changed()).await {
+            return;
+        }
+        committed.mark_unchanged();
+        while let Err(e) = tell(&app).await {
+            tracing::warn!(error = %e, "events wait for the database");
+            tokio::time::sleep(LOOK_FOR_OTHERS).await;
+        }
+    }
+}
+
+async fn tell(app: &App) -> Result<(), StoreError> {
+    let happenings = &app.happenings;
+    let mut read = happenings.read.lock().await;
+    if happenings.followers.receiver_count() == 0 {
+        *read = None;
+    }
+    let Some(cursor) = read.as_mut() else { return Ok(()) };
+    loop {
+        let found = read_behind(app, cursor).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let more = is_full(found.len());
+        for happening in found {
+            let _ = happenings.followers.send(happening);
+        }
+        if more {
+            // A burst is told no faster than followers can take it.
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+}
+
+/// Ends every stream, so that the server can end.
+pub fn end_all(app: &App) {
+    app.happenings.ended.send_replace(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_what_it_prints_and_nonsense_is_refused() {
+        let cursor = Cursor { seq: 12, pos: 400 };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for wrong in ["", "12", "a-b", "-1-2", "1-2-3", "1-", "99999999999999999999-1"] {
+            assert!(wrong.parse::<Cursor>().is_err(), "{wrong}");
+        }
+    }
+}
