@@ -42,9 +42,10 @@ function put(html) {
     const open = [...old.querySelectorAll("details[open]")].map((d) => d.closest("[id]")?.id);
     old.replaceWith(next);
     for (const each of open) next.querySelector(`#${CSS.escape(each ?? "")} details`)?.setAttribute("open", "");
-    if (focus) document.getElementById(focus)?.focus();
     localTimes(next);
     board(next);
+    // Only now: the board makes its cards focusable.
+    if (focus) document.getElementById(focus)?.focus();
   }
 }
 
