@@ -12,6 +12,7 @@ mod access;
 mod config;
 mod help;
 mod keys;
+mod runs;
 mod server;
 #[path = "../support/values.rs"]
 #[expect(dead_code, reason = "most of it is for the tests of the store")]
