@@ -15,6 +15,8 @@ mod load;
 mod measures;
 #[path = "door/process.rs"]
 mod process;
+#[path = "door/runs.rs"]
+mod runs;
 #[path = "../tests/durability/server.rs"]
 mod server;
 #[path = "door/site.rs"]
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare", port] => bare::serve(port.parse().expect("a port")),
         ["forwarding", "--bench"] => table::print(&measures::forwarding()),
+        ["runs", "--bench"] => table::print(&runs::runs()),
         ["events", directory] => events::measure(directory.as_ref()),
         _ => return bench(),
     }
@@ -55,6 +58,7 @@ fn bench() -> ExitCode {
     let mut rows = measures::reading();
     rows.extend(measures::forwarding());
     rows.extend(measures::writing());
+    rows.extend(runs::runs());
     rows.extend(measures::standing());
     table::print(&rows);
     ExitCode::SUCCESS
