@@ -1,6 +1,8 @@
 //! Whether a request for an app behind the same door may pass. The server asks for every request of a
 //! reverse proxy, `lokid check-access` for one that somebody has in mind.
 
+use std::borrow::Cow;
+
 use crate::{
     config::apps::Apps,
     domain::{
@@ -12,13 +14,13 @@ use crate::{
 
 /// A request for an app, as the proxy describes it.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct Asked<'r> {
     /// `GET`, …
-    pub method: String,
+    pub method: Cow<'r, str>,
     /// The app's host, with a port if the request named one.
-    pub host: String,
+    pub host: Cow<'r, str>,
     /// Path and query, as they were sent.
-    pub target: String,
+    pub target: Cow<'r, str>,
 }
 
 /// Why a request does not pass, whoever sends it or for this caller.
@@ -55,7 +57,7 @@ impl Barred {
 ///
 /// # Errors
 /// [`Barred`] when nobody may pass.
-pub fn way<'a>(apps: &'a Apps, asked: &Asked) -> Result<(&'a ProtectedApp, Way<'a>), Barred> {
+pub fn way<'a>(apps: &'a Apps, asked: &Asked<'_>) -> Result<(&'a ProtectedApp, Way<'a>), Barred> {
     let unknown = || Barred::NoApp(asked.host.chars().filter(|c| !c.is_control()).take(100).collect());
     let app = apps.at(&asked.host).ok_or_else(unknown)?;
     let path = PlainPath::read(&asked.target)?;

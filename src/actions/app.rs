@@ -5,7 +5,6 @@ use std::{path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
-    assertion::Issued,
     happenings::Happenings,
     keys::{self, KeysRefused},
     runs::foreman::Foreman,
@@ -39,8 +38,6 @@ pub struct App {
     pub sealer: Sealer,
     /// Our signing keys.
     pub keys: ArcSwap<Keyring>,
-    /// Assertions of the last minute.
-    pub assertions: Issued,
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -92,7 +89,6 @@ impl App {
             events: EventQueue::start(store.clone(), clock.clone(), settings.audit_queue),
             started_at: clock.now(),
             admin_link: AdminLink::default(),
-            assertions: Issued::default(),
             foreman: Foreman::new(&settings.runs),
             happenings: Happenings::default(),
             entropy: Entropy,

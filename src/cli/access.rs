@@ -44,7 +44,7 @@ impl CheckAccess {
         if passes { Ok(()) } else { Err(Failure::new(format!("{} {} does not pass", asked.method, self.url))) }
     }
 
-    async fn decide(&self, app: &App, asked: &Asked) -> Result<(bool, String), Failure> {
+    async fn decide(&self, app: &App, asked: &Asked<'_>) -> Result<(bool, String), Failure> {
         let (of, way) = match way(&app.settings.apps, asked) {
             Ok(found) => found,
             Err(barred) => return Ok((false, barred.to_string())),
@@ -71,7 +71,7 @@ impl CheckAccess {
 }
 
 /// The request for an address, as a proxy would describe it.
-pub(super) fn asked(method: &str, address: &str) -> Result<Asked, Failure> {
+pub(super) fn asked(method: &str, address: &str) -> Result<Asked<'static>, Failure> {
     let wrong =
         || Failure::new(format!("{address:?} is not an address")).hint("expected such as https://app.example.com/path");
     let url = Url::parse(address).map_err(|_| wrong())?;
@@ -81,7 +81,7 @@ pub(super) fn asked(method: &str, address: &str) -> Result<Asked, Failure> {
     let rest = address.split_once("://").map_or("", |(_, rest)| rest);
     let target = rest.find(['/', '?', '#']).map_or("/", |at| &rest[at..]);
     let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-    Ok(Asked { method: method.to_owned(), host, target })
+    Ok(Asked { method: method.to_owned().into(), host: host.into(), target: target.into() })
 }
 
 /// Somebody as their latest live session knows them.

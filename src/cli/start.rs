@@ -115,7 +115,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
         let mut minute = tokio::time::interval(std::time::Duration::from_mins(1));
         loop {
             minute.tick().await;
-            shared.limits.forget_idle();
+            shared.forget_idle();
         }
     });
     Ok(Served { app, ends_runs: false, address, handle, ended: actix_web::rt::spawn(server), told })

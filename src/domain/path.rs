@@ -76,10 +76,9 @@ fn check_segments(path: &str) -> Result<(), Ambiguous> {
         }
     }
     // U+FF0F and its like become separators where somebody normalises.
-    if path
-        .chars()
-        .any(|c| matches!(c, '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff3c}'))
-    {
+    let is_odd =
+        |c| matches!(c, '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff3c}');
+    if !path.is_ascii() && path.chars().any(is_odd) {
         return Err(Ambiguous("a character that becomes a separator when it is normalised"));
     }
     Ok(())
@@ -124,6 +123,11 @@ impl Subtree {
 
     /// Whether the path lies in it for a program that does not regard case: for what is protected.
     pub fn holds(&self, path: &PlainPath) -> bool {
+        if self.0.is_ascii() && path.0.is_ascii() {
+            let (wanted, given) = (self.0.as_bytes(), path.0.as_bytes());
+            let begins = given.get(..wanted.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(wanted));
+            return begins && matches!(given.get(wanted.len()), None | Some(b'/'));
+        }
         let (wanted, given) = (self.0.to_lowercase(), path.0.to_lowercase());
         given.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -199,6 +203,11 @@ mod tests {
         }
         assert!(!admin.holds(&path("/administrator")) && !admin.holds(&path("/x/admin")));
         assert!(admin.holds_exactly(&path("/admin/x")) && !admin.holds_exactly(&path("/Admin")));
+        // U+212A is a k in lower case.
+        let keep = Subtree::read("/keep").unwrap();
+        assert!(
+            keep.holds(&path("/%e2%84%aaEEP/x")) && keep.holds(&path("/KEEP/%c3%a9")) && !keep.holds(&path("/k%c3%a9"))
+        );
         let all = Subtree::read("/").unwrap();
         assert!(all.holds(&path("/")) && all.holds(&path("/x")) && all.as_str() == "/");
         assert!(Subtree::read("admin").is_err() && Subtree::read("/a/*").is_err() && Subtree::read("/a%20b").is_err());

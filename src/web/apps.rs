@@ -1,7 +1,7 @@
 //! Doors for other apps: forward-auth, the way back to an app after signing in, assertions.
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpRequest, HttpResponse,
     cookie::{Cookie, SameSite},
     http::{
         StatusCode,
@@ -74,21 +74,21 @@ async fn answer(web: &Web, req: &HttpRequest) -> Result<HttpResponse, Problem> {
         Err(too_fast) => too_fast,
     })?;
     if matches!(way, Way::Public) {
-        return Ok(identified(app, None, ""));
+        return Ok(Pass::of(app, None, "").answer());
     }
     let identified_by = extract::identify_for_app(web, req).await;
     let who = identified_by
         .and_then(|who| who.ok_or_else(Problem::unauthenticated))
         .map_err(|problem| at_sign_in(web, req, &original, problem))?;
     access::pass(app, &way, &who).map_err(|why| barred(web, req, &original, who.actor.clone(), &why))?;
-    let assertion = assertion::assert(&web.app, &who, app);
-    Ok(identified(app, Some(&who), &assertion.jws))
+    let kept = assertion::assert(&web.app, &web.passes, &who, app, |made| Pass::of(app, Some(&who), &made.jws));
+    Ok(kept.ready.answer())
 }
 
 /// Counts a request that nobody's rule lets pass by its client. The front has counted those without a
 /// credential; one that is shown is no way around it.
 fn count(web: &Web, req: &HttpRequest) -> Result<(), Problem> {
-    if shows_credential(web, req) { extract::count_client(web, req, &web.limits.peer) } else { Ok(()) }
+    if shows_credential(req) { extract::count_client(web, req, &web.limits.peer) } else { Ok(()) }
 }
 
 fn peer(req: &HttpRequest) -> String {
@@ -99,13 +99,13 @@ fn barred_event(web: &Web, actor: Actor, reason: &'static str) -> NewEvent {
     NewEvent::new(web.app.now(), EventName::PermissionDenied, actor).because(Outcome::Denied, reason)
 }
 
-fn barred(web: &Web, req: &HttpRequest, original: &Original, actor: Actor, why: &access::Barred) -> Problem {
+fn barred(web: &Web, req: &HttpRequest, original: &Original<'_>, actor: Actor, why: &access::Barred) -> Problem {
     let asked = &original.asked;
     // Cut, and without the query, which may hold secrets of the app.
     let path: String = asked.target.split('?').next().unwrap_or_default().chars().take(200).collect();
     let event = barred_event(web, actor, why.reason())
-        .on("app", asked.host.as_str())
-        .with("method", asked.method.as_str())
+        .on("app", &*asked.host)
+        .with("method", &*asked.method)
         .with("path", path)
         .with("why", why.to_string());
     web.app.note(event, &origin(req));
@@ -120,7 +120,7 @@ fn barred(web: &Web, req: &HttpRequest, original: &Original, actor: Actor, why: 
 }
 
 /// A browser that nobody is signed in with, or nobody any more, goes to sign in; everybody else gets 401.
-fn at_sign_in(web: &Web, req: &HttpRequest, original: &Original, problem: Problem) -> Problem {
+fn at_sign_in(web: &Web, req: &HttpRequest, original: &Original<'_>, problem: Problem) -> Problem {
     if problem.status != StatusCode::UNAUTHORIZED || !original.is_navigation(req) {
         return problem;
     }
@@ -131,7 +131,7 @@ fn at_sign_in(web: &Web, req: &HttpRequest, original: &Original, problem: Proble
     problem.with(SIGN_IN_AT, url)
 }
 
-fn sign_in_at(web: &Web, original: &Original) -> String {
+fn sign_in_at(web: &Web, original: &Original<'_>) -> String {
     let asked = original.url();
     let back =
         if asked.len() <= LONGEST_RETURN { asked } else { format!("{}://{}/", original.scheme, original.asked.host) };
@@ -140,22 +140,28 @@ fn sign_in_at(web: &Web, original: &Original) -> String {
     url.into()
 }
 
-/// Answers 200. Every identity header is there, empty when it is not known: what a client sent under its name must
-/// not survive the proxy.
-fn identified(app: &ProtectedApp, who: Option<&Identity>, assertion: &str) -> HttpResponse {
-    let mut answer = HttpResponse::Ok();
-    for (name, value) in identity_headers(app.dialect, who) {
-        insert(&mut answer, name, &value);
-    }
-    insert(&mut answer, ASSERTION, assertion);
-    insert(&mut answer, ASSERTION_ALIAS, assertion);
-    answer.finish()
-}
+/// What an app hears of whoever passes, ready to be sent. Every identity header is there, empty when it is not
+/// known: what a client sent under its name must not survive the proxy.
+pub(super) struct Pass([(HeaderName, HeaderValue); 6]);
 
-fn insert(answer: &mut HttpResponseBuilder, name: HeaderName, value: &str) {
-    // A value that no header can carry is not known, rather than another one.
-    let value = HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""));
-    answer.insert_header((name, value));
+impl Pass {
+    fn of(app: &ProtectedApp, who: Option<&Identity>, assertion: &str) -> Self {
+        // A value that no header can carry is not known, rather than another one.
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""));
+        let [user, email, groups, called] = identity_headers(app.dialect, who).map(|(name, text)| (name, value(&text)));
+        let assertion = value(assertion);
+        Self([user, email, groups, called, (ASSERTION, assertion.clone()), (ASSERTION_ALIAS, assertion)])
+    }
+
+    /// 200.
+    fn answer(&self) -> HttpResponse {
+        let mut answer = HttpResponse::new(StatusCode::OK);
+        let headers = answer.headers_mut();
+        for (name, value) in &self.0 {
+            headers.insert(name.clone(), value.clone());
+        }
+        answer
+    }
 }
 
 /// The names of both dialects: user, e-mail, groups, and what to call them.
@@ -278,7 +284,10 @@ pub(super) struct AssertionView {
 pub(super) async fn fetch(web: Data<Web>, caller: Caller<Known>, req: HttpRequest) -> Result<HttpResponse, Problem> {
     let query = Query::read(req.query_string(), &["app"])?;
     let host = query.text("app").ok_or_else(|| Problem::invalid("app", "expected the host of an app"))?;
-    let (audience, made) = assertion::fetch(&web.app, &caller, host)?;
-    let view = AssertionView { assertion: made.jws.to_string(), audience, expires_at: made.expires_at.rfc3339() };
+    let (of, who) = (assertion::app_of(&web.app, &caller, host)?, caller.shared());
+    let kept = assertion::assert(&web.app, &web.passes, &who, of, |made| Pass::of(of, Some(&who), &made.jws));
+    let made = &kept.assertion;
+    let view =
+        AssertionView { assertion: made.jws.clone(), audience: of.host.clone(), expires_at: made.expires_at.rfc3339() };
     Ok(HttpResponse::Ok().json(view))
 }

@@ -5,10 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::{
     HttpMessage as _, HttpRequest,
     dev::RequestHead,
-    http::header::{HeaderMap, USER_AGENT},
+    http::header::{HeaderMap, HeaderName, USER_AGENT},
 };
 
+use super::cookies::Shown;
 use crate::{config::server::Network, domain::event::Origin};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What is known of a request before anybody is asked.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +20,8 @@ pub(super) struct Client {
     pub(super) request_id: RequestId,
     /// The true client's address.
     pub(super) ip: IpAddr,
+    /// Its cookies of ours.
+    pub(super) cookies: Shown,
 }
 
 /// Sixteen hexadecimal digits.
@@ -46,10 +51,11 @@ impl std::ops::Deref for RequestId {
 impl Client {
     /// Of a request that passed the front.
     pub(super) fn of(req: &HttpRequest) -> Self {
-        req.extensions()
-            .get::<Self>()
-            .copied()
-            .unwrap_or_else(|| Self { request_id: RequestId::of(0), ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED) })
+        req.extensions().get::<Self>().copied().unwrap_or_else(|| Self {
+            request_id: RequestId::of(0),
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            cookies: Shown::default(),
+        })
     }
 }
 
@@ -79,14 +85,14 @@ pub(super) fn true_ip(head: &RequestHead, trusted: &[Network]) -> IpAddr {
         return peer;
     }
     // A line with other bytes is not passed over: what the proxy wrote stands at its right end.
-    let lines: Vec<_> =
-        head.headers.get_all("x-forwarded-for").map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
     let mut nearest = peer;
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(ip) = hop.trim().parse::<IpAddr>() else { return nearest };
-        nearest = ip.to_canonical();
-        if !is_trusted(nearest) {
-            return nearest;
+    for line in head.headers.get_all(FORWARDED_FOR).rev() {
+        for hop in String::from_utf8_lossy(line.as_bytes()).rsplit(',') {
+            let Ok(ip) = hop.trim().parse::<IpAddr>() else { return nearest };
+            nearest = ip.to_canonical();
+            if !is_trusted(nearest) {
+                return nearest;
+            }
         }
     }
     nearest

@@ -6,16 +6,63 @@
 
 use actix_web::{
     HttpRequest,
-    cookie::{Cookie, CookieJar, SameSite, time::Duration},
+    cookie::{Cookie, Key, SameSite, time::Duration},
     http::header::{COOKIE, HeaderMap, HeaderValue},
 };
+use aws_lc_rs::hmac;
+use data_encoding::BASE64;
 
-use super::Web;
+use super::{Web, client::Client};
 
 /// The browser's sign-in cookie lives as long as a sign-in may take.
 const SIGN_IN_SECONDS: i64 = 600;
 /// Unfinished sign-ins that one browser may hold; beyond them cookies are removed again.
 const MOST_SIGN_INS: usize = 30;
+
+/// Cookies of ours that may say who somebody is, good or not, each there once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shown {
+    /// lokid's own session.
+    session: bool,
+    /// The one for other apps.
+    door: bool,
+}
+
+/// Checks what `actix-session` signed: the MAC in base64, then the value, percent-encoded as a whole. The
+/// key is set up once; `CookieJar::signed` does so at every look.
+pub(super) struct Signed(hmac::Key);
+
+/// Characters of a SHA-256 in base64, and of a session's secret.
+const MAC_CHARS: usize = 44;
+const SECRET_CHARS: usize = 43;
+
+impl Signed {
+    pub(super) fn by(key: &Key) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.signing()))
+    }
+
+    /// The secret in a cookie's value, if this key signed it.
+    fn secret(&self, value: &str) -> Option<String> {
+        let text = decoded(value)?;
+        let (mac, secret) = text.split_at(MAC_CHARS);
+        let mut bytes = [0; MAC_CHARS / 4 * 3];
+        let length = BASE64.decode_mut(mac, &mut bytes).ok()?;
+        hmac::verify(&self.0, secret, &bytes[..length]).ok()?;
+        std::str::from_utf8(secret).map(str::to_owned).ok()
+    }
+}
+
+/// Undoes percent-encoding of a text that must have exactly the length of a MAC and a secret.
+fn decoded(value: &str) -> Option<[u8; MAC_CHARS + SECRET_CHARS]> {
+    let mut text = [0; MAC_CHARS + SECRET_CHARS];
+    let mut bytes = value.bytes();
+    for place in &mut text {
+        let byte = bytes.next()?;
+        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+        *place = if byte == b'%' { u8::try_from(digit()? << 4 | digit()?).ok()? } else { byte };
+    }
+    bytes.next().is_none().then_some(text)
+}
 
 impl Web {
     /// The session cookie's name. `__Host-` where cookies can be `Secure`.
@@ -34,8 +81,8 @@ impl Web {
     }
 
     /// Whether a cookie for other apps is there at all, good or not.
-    pub(super) fn has_door_cookie(&self, req: &HttpRequest) -> bool {
-        any(req.headers(), self.door_cookie_name())
+    pub(super) fn has_door_cookie(req: &HttpRequest) -> bool {
+        Client::of(req).cookies.door
     }
 
     /// What the names of the cookies that bind unfinished sign-ins to a browser begin with. Each sign-in has
@@ -46,17 +93,12 @@ impl Web {
 
     /// The secret in the session cookie, if it is there once and signed by us.
     pub(super) fn session_secret(&self, req: &HttpRequest) -> Option<String> {
-        let name = self.session_cookie();
-        let value = single(req.headers(), name)?;
-        let cookie = Cookie::parse_encoded(format!("{name}={value}")).ok()?;
-        let jar = CookieJar::new();
-        let read = jar.signed(&self.cookie_key).verify(cookie.into_owned())?;
-        Some(read.value().to_owned())
+        self.signed.secret(single(req.headers(), self.session_cookie())?)
     }
 
     /// Whether a session cookie is there at all, good or not.
-    pub(super) fn has_session_cookie(&self, req: &HttpRequest) -> bool {
-        any(req.headers(), self.session_cookie())
+    pub(super) fn has_session_cookie(req: &HttpRequest) -> bool {
+        Client::of(req).cookies.session
     }
 
     /// The cookie that a sign-in of this label is bound to.
@@ -88,20 +130,33 @@ impl Web {
         surplus.map(removal).collect()
     }
 
-    /// Leaves only the cookies of ours that this reader accepts, for everybody who reads after us.
-    pub(super) fn keep_own_cookies(&self, headers: &mut HeaderMap) {
-        let fixed = [self.session_cookie(), self.door_cookie_name()];
-        let is_ours = |name: &str| fixed.contains(&name) || is_sign_in(name, self.sign_in_cookie());
-        let names =
-            pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok()).filter(|name| is_ours(name)).take(64);
-        let kept = names.filter_map(|name| Some(format!("{name}={}", single(headers, name)?)));
-        let kept = kept.collect::<Vec<_>>().join("; ");
+    /// Leaves only the cookies of ours that this reader accepts, for everybody who reads after us. Answers
+    /// which of them may say who somebody is.
+    pub(super) fn keep_own_cookies(&self, headers: &mut HeaderMap) -> Shown {
+        let (session, door) = (self.session_cookie(), self.door_cookie_name());
+        let (mut shown, mut kept) = (Shown::default(), String::new());
+        let is_ours = |name: &str| name == session || name == door || is_sign_in(name, self.sign_in_cookie());
+        let names = pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok());
+        for name in names.filter(|name| is_ours(name)).take(64) {
+            let Some(value) = single(headers, name) else { continue };
+            shown.session |= name == session;
+            shown.door |= name == door;
+            let parts = [if kept.is_empty() { "" } else { "; " }, name, "=", value];
+            parts.into_iter().for_each(|part| kept.push_str(part));
+        }
+        let mut lines = headers.get_all(COOKIE);
+        if let (Some(line), None) = (lines.next(), lines.next())
+            && line.as_bytes() == kept.as_bytes()
+        {
+            return shown;
+        }
         headers.remove(COOKIE);
-        if let Ok(kept) = HeaderValue::from_str(&kept)
+        if let Ok(kept) = HeaderValue::from_maybe_shared(actix_web::web::Bytes::from(kept))
             && !kept.is_empty()
         {
             headers.insert(COOKIE, kept);
         }
+        shown
     }
 }
 
@@ -120,10 +175,6 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-fn any(headers: &HeaderMap, name: &str) -> bool {
-    pairs(headers).any(|(found, _)| found == name.as_bytes())
-}
-
 /// The value of the cookie of exactly this name; `None` when it is missing, there twice, or not ASCII.
 fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut found = pairs(headers).filter(|(n, _)| *n == name.as_bytes());
@@ -136,7 +187,7 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::test::TestRequest;
+    use actix_web::{cookie::CookieJar, test::TestRequest};
     use proptest::prelude::*;
 
     use super::*;
@@ -166,6 +217,34 @@ mod tests {
         }
         assert_eq!(read(&[b"__Host-loki_session=x", b"__Host-loki_session=x"]), None);
         assert_eq!(read(&[b"junk=\xff; __Host-loki_session=x"]).as_deref(), Some("x"));
+    }
+
+    /// A secret as `actix-session` writes it into a cookie.
+    fn written(key: &Key, secret: &str) -> String {
+        let mut jar = CookieJar::new();
+        jar.signed_mut(key).add(Cookie::new("s", secret.to_owned()));
+        jar.get("s").unwrap().encoded().to_string().strip_prefix("s=").unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_actix_session_signs_is_read_and_nothing_that_differs_from_it() {
+        let (key, other) = (Key::from(&[7; 64]), Key::from(&[8; 64]));
+        let (reader, secret) = (Signed::by(&key), "abcdefghijklmnopqrstuvwxyz0123456789-_ABCDE");
+        let good = written(&key, secret);
+        assert_eq!(reader.secret(&good).as_deref(), Some(secret));
+        assert_eq!(reader.secret(&good.replace("%3D", "=")).as_deref(), Some(secret));
+        assert_eq!(Signed::by(&other).secret(&good), None, "another key's");
+        assert_eq!(reader.secret(&written(&key, &secret[1..])), None, "too short to be a secret of ours");
+        assert_eq!(reader.secret(&written(&key, &format!("{secret}x"))), None, "too long");
+        for at in 0..good.len() {
+            for letter in ["A", "%", "~", "", "%00", "\u{7f}"] {
+                let changed = format!("{}{letter}{}", &good[..at], &good[at + 1..]);
+                assert!(changed == good || reader.secret(&changed).is_none(), "{changed}");
+            }
+        }
+        for wrong in ["", "%", "%3", &good[1..], &format!("\"{good}\""), &format!("{good}%"), &secret.repeat(2)] {
+            assert_eq!(reader.secret(wrong), None, "{wrong}");
+        }
     }
 
     proptest! {

@@ -44,7 +44,7 @@ fn known_token(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (Some(value), None) = (headers.next(), headers.next()) else { return None };
     let ip = Client::of(req).ip;
-    if web.has_session_cookie(req) {
+    if Web::has_session_cookie(req) {
         return None;
     }
     web.app.authn.by_known_token(bearer(value.as_bytes())?, ip)
@@ -93,7 +93,7 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
     let client = Client::of(req);
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (header, second) = (headers.next(), headers.next());
-    let cookie = web.has_session_cookie(req);
+    let cookie = Web::has_session_cookie(req);
     if second.is_some() || (header.is_some() && cookie) {
         let problem = Problem::bad_request("send one credential: either Authorization, once, or the session cookie");
         return Err(refused(web, req, "two_credentials", problem));
@@ -127,7 +127,7 @@ pub(super) async fn identify_for_app(web: &Web, req: &HttpRequest) -> Result<Opt
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (header, second) = (headers.next(), headers.next());
     let token = header.and_then(|value| bearer(value.as_bytes()));
-    let cookie = web.has_session_cookie(req) || web.has_door_cookie(req);
+    let cookie = Web::has_session_cookie(req) || Web::has_door_cookie(req);
     let is_ours = token.is_some_and(|token| token.starts_with("loki_"));
     let who = match (header, cookie) {
         (None, false) => return Ok(None),
@@ -149,7 +149,7 @@ pub(super) async fn identify_for_app(web: &Web, req: &HttpRequest) -> Result<Opt
 
 /// By lokid's own cookie where the browser sends it, else by the one for other apps.
 async fn by_app_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
-    let known = if web.has_session_cookie(req) {
+    let known = if Web::has_session_cookie(req) {
         session(web, req).await
     } else {
         match web.door_secret(req) {

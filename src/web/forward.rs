@@ -1,11 +1,13 @@
 //! What a reverse proxy says of a request that it asks about. Believed only from listed proxies; what is
 //! missing, there twice or contradictory is refused, never guessed (`traps.md` 26–30).
 
+use std::borrow::Cow;
+
 use actix_web::{
     HttpRequest,
     http::{
         Method, StatusCode,
-        header::{ACCEPT, AUTHORIZATION, HeaderMap},
+        header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderName},
     },
 };
 
@@ -15,13 +17,22 @@ use crate::actions::access::Asked;
 /// Where Envoy's `path_prefix` leads: the original path follows it.
 pub(super) const ENVOY: &str = "/auth/verify/envoy";
 
-/// The original request.
+/// A header that a proxy writes: its name, and how documentation spells it.
+struct Written(HeaderName, &'static str);
+
+static PROTO: Written = Written(HeaderName::from_static("x-forwarded-proto"), "X-Forwarded-Proto");
+static METHOD: Written = Written(HeaderName::from_static("x-forwarded-method"), "X-Forwarded-Method");
+static FORWARDED_HOST: Written = Written(HeaderName::from_static("x-forwarded-host"), "X-Forwarded-Host");
+static TARGET: Written = Written(HeaderName::from_static("x-forwarded-uri"), "X-Forwarded-Uri");
+static OWN_HOST: Written = Written(HOST, "Host");
+
+/// The original request, as the headers that describe it say.
 #[derive(Debug, Clone)]
-pub(super) struct Original {
+pub(super) struct Original<'r> {
     /// What it asks for.
-    pub(super) asked: Asked,
+    pub(super) asked: Asked<'r>,
     /// `http` or `https`.
-    pub(super) scheme: String,
+    pub(super) scheme: &'r str,
 }
 
 /// Why the proxy's word is not taken.
@@ -55,62 +66,70 @@ impl NotBelieved {
 ///
 /// # Errors
 /// [`NotBelieved`].
-pub(super) fn read(web: &Web, req: &HttpRequest) -> Result<Original, NotBelieved> {
+pub(super) fn read<'r>(web: &Web, req: &'r HttpRequest) -> Result<Original<'r>, NotBelieved> {
     let peer = req.peer_addr().map(|a| a.ip());
     let listed = &web.app.settings.server.trusted_proxies;
     if !peer.is_some_and(|peer| listed.iter().any(|network| network.contains(peer))) {
         return Err(NotBelieved::Peer);
     }
     let headers = req.headers();
-    let scheme = once(headers, "X-Forwarded-Proto")?.ok_or(NotBelieved::Missing("X-Forwarded-Proto"))?;
+    let scheme = needed(headers, &PROTO)?;
     if !matches!(scheme, "http" | "https") {
-        return Err(NotBelieved::Malformed("X-Forwarded-Proto"));
+        return Err(NotBelieved::Malformed(PROTO.1));
     }
     let target = req.uri().path_and_query().map_or("", |p| p.as_str());
     let asked = match target.strip_prefix(ENVOY) {
         Some(original) if original.starts_with('/') => envoy(req, original)?,
         _ => forwarded(headers)?,
     };
-    Ok(Original { asked, scheme: scheme.to_owned() })
+    Ok(Original { asked, scheme })
 }
 
 /// nginx (as `lokid proxy-config` writes it), Traefik, Caddy.
-fn forwarded(headers: &HeaderMap) -> Result<Asked, NotBelieved> {
-    let needed = |name: &'static str| once(headers, name)?.ok_or(NotBelieved::Missing(name));
-    let method = needed("X-Forwarded-Method")?;
-    let host = needed("X-Forwarded-Host")?;
-    let target = needed("X-Forwarded-Uri")?;
+fn forwarded(headers: &HeaderMap) -> Result<Asked<'_>, NotBelieved> {
+    let method = needed(headers, &METHOD)?;
+    let host = needed(headers, &FORWARDED_HOST)?;
+    let target = needed(headers, &TARGET)?;
     if !is_method(method) {
-        return Err(NotBelieved::Malformed("X-Forwarded-Method"));
+        return Err(NotBelieved::Malformed(METHOD.1));
     }
     if !is_host(host) {
-        return Err(NotBelieved::Malformed("X-Forwarded-Host"));
+        return Err(NotBelieved::Malformed(FORWARDED_HOST.1));
     }
-    Ok(Asked { method: method.into(), host: host.to_ascii_lowercase(), target: target.into() })
+    Ok(Asked { method: method.into(), host: in_lower_case(host), target: target.into() })
 }
 
 /// Envoy keeps method and host and puts the path behind its prefix.
-fn envoy(req: &HttpRequest, target: &str) -> Result<Asked, NotBelieved> {
-    let host = once(req.headers(), "Host")?.ok_or(NotBelieved::Missing("Host"))?;
+fn envoy<'r>(req: &'r HttpRequest, target: &'r str) -> Result<Asked<'r>, NotBelieved> {
+    let host = needed(req.headers(), &OWN_HOST)?;
     if !is_host(host) {
-        return Err(NotBelieved::Malformed("Host"));
+        return Err(NotBelieved::Malformed(OWN_HOST.1));
     }
-    if once(req.headers(), "X-Forwarded-Host")?.is_some_and(|said| !said.eq_ignore_ascii_case(host)) {
+    if once(req.headers(), &FORWARDED_HOST)?.is_some_and(|said| !said.eq_ignore_ascii_case(host)) {
         return Err(NotBelieved::Contradictory);
     }
-    Ok(Asked { method: req.method().as_str().into(), host: host.to_ascii_lowercase(), target: target.into() })
+    Ok(Asked { method: req.method().as_str().into(), host: in_lower_case(host), target: target.into() })
+}
+
+fn in_lower_case(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
+}
+
+/// The value of a header that must be there once.
+fn needed<'h>(headers: &'h HeaderMap, header: &Written) -> Result<&'h str, NotBelieved> {
+    once(headers, header)?.ok_or(NotBelieved::Missing(header.1))
 }
 
 /// The value of a header that may be there once.
-fn once<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, NotBelieved> {
+fn once<'h>(headers: &'h HeaderMap, Written(name, spelt): &Written) -> Result<Option<&'h str>, NotBelieved> {
     let mut values = headers.get_all(name);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(NotBelieved::Repeated(name));
+        return Err(NotBelieved::Repeated(spelt));
     }
     match value.to_str() {
         Ok(text) if !text.is_empty() && text.len() <= 8192 => Ok(Some(text)),
-        _ => Err(NotBelieved::Malformed(name)),
+        _ => Err(NotBelieved::Malformed(spelt)),
     }
 }
 
@@ -124,7 +143,7 @@ fn is_host(text: &str) -> bool {
     (1..=260).contains(&text.len()) && text.bytes().all(sound) && !text.ends_with('.')
 }
 
-impl Original {
+impl Original<'_> {
     /// The address as the browser wrote it.
     pub(super) fn url(&self) -> String {
         format!("{}://{}{}", self.scheme, self.asked.host, self.asked.target)
@@ -164,12 +183,18 @@ mod tests {
 
     use super::*;
 
-    fn forwarded_by(lines: &[(&'static str, &str)]) -> Result<Asked, NotBelieved> {
+    fn forwarded_by(lines: &[(&'static str, &str)]) -> Result<Asked<'static>, NotBelieved> {
         let mut req = TestRequest::default();
         for (name, value) in lines {
             req = req.append_header((*name, *value));
         }
-        forwarded(req.to_http_request().headers())
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let req = req.to_http_request();
+        forwarded(req.headers()).map(|asked| Asked {
+            method: owned(asked.method),
+            host: owned(asked.host),
+            target: owned(asked.target),
+        })
     }
 
     const GOOD: [(&str, &str); 3] =
@@ -178,10 +203,7 @@ mod tests {
     #[test]
     fn a_complete_description_is_taken_as_it_stands() {
         let asked = forwarded_by(&GOOD).unwrap();
-        assert_eq!(
-            (asked.method.as_str(), asked.host.as_str(), asked.target.as_str()),
-            ("GET", "app.example:8443", "/a?b=c")
-        );
+        assert_eq!((&*asked.method, &*asked.host, &*asked.target), ("GET", "app.example:8443", "/a?b=c"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use futures_util::FutureExt as _;
 use super::{
     Web, client,
     client::{Client, RequestId},
+    cookies::Shown,
     extract, forward, pages,
     problem::Problem,
 };
@@ -30,14 +31,28 @@ use crate::domain::event::Actor;
 /// For everything that is not a page: nothing may be loaded, framed or run.
 const STRICT_CSP: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-const EVERY_ANSWER: [(HeaderName, &str); 6] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+/// Checked when this is compiled: a value made at run time is looked through byte by byte.
+const fn fixed(text: &'static str) -> HeaderValue {
+    HeaderValue::from_static(text)
+}
+
+const EVERY_ANSWER: [(HeaderName, HeaderValue); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff")),
+    (header::X_FRAME_OPTIONS, fixed("DENY")),
+    (header::REFERRER_POLICY, fixed("no-referrer")),
+    (HeaderName::from_static("cross-origin-opener-policy"), fixed("same-origin")),
+    (RESOURCE_POLICY, fixed("same-origin")),
+    (
+        HeaderName::from_static("permissions-policy"),
+        fixed("camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ),
 ];
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN: HeaderValue = fixed("cross-origin");
+const STRICT: HeaderValue = fixed(STRICT_CSP);
+const NO_STORE: HeaderValue = fixed("no-store");
+const A_YEAR: HeaderValue = fixed("max-age=31536000");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The most that all names and values of a request's headers may have.
 const MOST_HEADER_BYTES: usize = 32 * 1024;
@@ -51,19 +66,19 @@ pub(super) async fn front<B: MessageBody + 'static>(
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let fits = fits(&req);
+    let has_cookies = fits.is_ok() && req.headers().contains_key(header::COOKIE);
     let client = Client {
         request_id: new_id(web.app.started_at.millis()),
         ip: client::true_ip(req.head(), &web.app.settings.server.trusted_proxies),
+        cookies: if has_cookies { web.keep_own_cookies(req.headers_mut()) } else { Shown::default() },
     };
     req.extensions_mut().insert(client);
-    if let Err(mut problem) = admit(&web, &req, &client) {
+    if let Err(mut problem) = fits.and_then(|()| admit(&web, &req, &client)) {
         let (req, _) = req.into_parts();
         problem.status = forward::status_for(&req, problem.status);
         let answer = render(&web, &req, &client, &problem);
         return Ok(finish(&web, ServiceResponse::new(req, answer).map_into_right_body(), &client));
-    }
-    if req.headers().contains_key(header::COOKIE) {
-        web.keep_own_cookies(req.headers_mut());
     }
     // The router needs the request to itself, so nothing of it can be kept here for a panic's answer.
     let answered = AssertUnwindSafe(next.call(req)).catch_unwind().await;
@@ -98,28 +113,39 @@ fn new_id(seed: i64) -> RequestId {
     RequestId::of(z ^ (z >> 31))
 }
 
-/// Whether the request gets any further.
-fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem> {
-    // Probes come with whatever address they know; these two tell nothing and change nothing.
-    let is_probe = is_probe(req);
-    let is_own_host = !is_probe && !forward::is_asked_about_others(req.uri().path());
-    // actix-web's own limit is 128 KiB and cannot be set.
+/// Whether the headers are short enough to be read. actix-web's own limit is 128 KiB and cannot be set.
+fn fits(req: &ServiceRequest) -> Result<(), Problem> {
     let length: usize = req.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if length > MOST_HEADER_BYTES {
         let detail = format!("the headers of a request have at most {MOST_HEADER_BYTES} bytes");
         return Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail));
     }
+    Ok(())
+}
+
+/// Whether the request gets any further.
+fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem> {
+    // Probes come with whatever address they know; these two tell nothing and change nothing.
+    let is_probe = is_probe(req);
+    if !is_probe && !forward::is_asked_about_others(req.uri().path()) {
+        is_for_us(web, req)?;
+    }
+    if !shows_credential(req.request()) && !is_probe {
+        let key = web.limits.key_of_ip(client.ip);
+        web.limits.peer.check(key).map_err(|e| extract::too_fast(web, req.request(), &Actor::anonymous(), e))?;
+    }
+    Ok(())
+}
+
+/// Whether the request names one of our own hosts, once.
+fn is_for_us(web: &Web, req: &ServiceRequest) -> Result<(), Problem> {
     let mut hosts = req.headers().get_all(header::HOST);
     let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
     let same_authority = req.uri().authority().is_none_or(|a| web.knows_host(a.as_str()));
-    if is_own_host && (hosts.next().is_some() || !web.knows_host(host) || !same_authority) {
+    if hosts.next().is_some() || !web.knows_host(host) || !same_authority {
         let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
         let detail = format!("this server is not called {shown:?}; add it to server.allowed_hosts if it should be");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
-    }
-    if !shows_credential(web, req.request()) && !is_probe {
-        let key = web.limits.key_of_ip(client.ip);
-        web.limits.peer.check(key).map_err(|e| extract::too_fast(web, req.request(), &Actor::anonymous(), e))?;
     }
     Ok(())
 }
@@ -135,7 +161,7 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let web = extract::shared(req.request());
-    if shows_credential(&web, req.request()) && !is_probe(&req) {
+    if shows_credential(req.request()) && !is_probe(&req) {
         let key = web.limits.key_of_ip(Client::of(req.request()).ip);
         if let Err(e) = web.limits.peer.check(key) {
             let problem = extract::too_fast(&web, req.request(), &Actor::anonymous(), e);
@@ -146,8 +172,8 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
 }
 
 /// Whether a request carries something that looks like a credential of ours, good or not.
-pub(super) fn shows_credential(web: &Web, req: &actix_web::HttpRequest) -> bool {
-    req.headers().contains_key(AUTHORIZATION) || web.has_session_cookie(req) || web.has_door_cookie(req)
+pub(super) fn shows_credential(req: &actix_web::HttpRequest) -> bool {
+    req.headers().contains_key(AUTHORIZATION) || Web::has_session_cookie(req) || Web::has_door_cookie(req)
 }
 
 /// Errors that actix-web itself makes (a path that cannot be decoded, a broken request).
@@ -214,22 +240,21 @@ fn seal_headers(web: &Web, headers: &mut header::HeaderMap, client: &Client) {
     let for_anybody = headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
     headers.reserve(EVERY_ANSWER.len() + 4);
     for (name, value) in EVERY_ANSWER {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.insert(name, value);
     }
     if for_anybody {
-        let name = HeaderName::from_static("cross-origin-resource-policy");
-        headers.insert(name, HeaderValue::from_static("cross-origin"));
+        headers.insert(RESOURCE_POLICY, CROSS_ORIGIN);
     }
     if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(STRICT_CSP));
+        headers.insert(header::CONTENT_SECURITY_POLICY, STRICT);
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
     }
     if web.app.settings.server.public_url.scheme() == "https" {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, A_YEAR);
     }
     if let Ok(id) = HeaderValue::from_str(&client.request_id) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
+        headers.insert(REQUEST_ID, id);
     }
 }

@@ -24,7 +24,10 @@ use std::sync::Arc;
 
 use actix_web::cookie::Key;
 
-use crate::{actions::App, config::server::is_loopback_host};
+use crate::{
+    actions::{App, assertion::Issued},
+    config::server::is_loopback_host,
+};
 
 /// What handlers share: the application and what only HTTP needs.
 pub struct Web {
@@ -36,6 +39,10 @@ pub struct Web {
     event_streams: api::events::Streams,
     /// Signs the session cookie.
     cookie_key: Key,
+    /// Reads what that key signed.
+    signed: cookies::Signed,
+    /// What was said to proxies within the last minute.
+    passes: Issued<apps::Pass>,
     /// Values that `Host` may have, in lower case.
     hosts: Vec<String>,
     /// Whether cookies can be `Secure`: everything but plain HTTP on loopback.
@@ -55,7 +62,22 @@ impl Web {
             hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
         }
         let event_streams = api::events::Streams::default();
-        Self { limits: limits::Limiters::new(&app.settings.limits), event_streams, app, cookie_key, hosts, secure }
+        Self {
+            limits: limits::Limiters::new(&app.settings.limits),
+            app,
+            signed: cookies::Signed::by(&cookie_key),
+            passes: Issued::default(),
+            event_streams,
+            cookie_key,
+            hosts,
+            secure,
+        }
+    }
+
+    /// Forgets what is of no use any more. To be called now and then.
+    pub fn forget_idle(&self) {
+        self.limits.forget_idle();
+        self.passes.forget_old(self.app.now());
     }
 
     /// Whether a request may name this host.

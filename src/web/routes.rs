@@ -52,6 +52,7 @@ macro_rules! routes {
 // Tried in this order: automation comes first, and before any pattern that needs more than a comparison.
 routes! {
     "/api/me" { GET api::me::me, Credential; }
+    "/auth/verify" { GET apps::verify, Open; }
     "/api/status" { GET api::status::status, Scope(Read); }
     "/api/enterprise/tokens" { GET api::tokens::list, Scope(All); POST api::tokens::create, Scope(All); }
     "/api/enterprise/tokens/{id}" { GET api::tokens::show, Scope(All); DELETE api::tokens::revoke, Scope(All); }
@@ -111,7 +112,6 @@ routes! {
     "/live" { GET api::health::live, Open; }
     "/readyz" { GET api::health::ready, Open; }
     "/ready" { GET api::health::ready, Open; }
-    "/auth/verify" { GET apps::verify, Open; }
     "/auth/verify/envoy{original:/.*}" {
         GET apps::verify, Open; POST apps::verify, Open; PUT apps::verify, Open; PATCH apps::verify, Open;
         DELETE apps::verify, Open; OPTIONS apps::verify, Open;

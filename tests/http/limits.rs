@@ -37,6 +37,21 @@ async fn refused_credentials_are_counted_by_address_and_recorded_once() {
     assert_eq!(door.audit("auth.fail").await.len(), 4, "what was not looked at is not an entry");
 }
 
+/// Neither of two session cookies is read, so they are no credential, and no way around the limit for those who
+/// show none.
+#[actix_web::test]
+async fn two_session_cookies_count_as_none() {
+    let door = Door::open(&[("LOKI_LIMITS_PEER", "5/h")]).await;
+    let ann = door.person("ann", "admins").await;
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let request = Anonymous(&door).ask("GET", "/api/me").header("cookie", format!("{0}; {0}", ann.cookie));
+        seen.push(answer(request).await.status);
+    }
+    assert_eq!(seen, [401, 401, 401, 429, 429], "the sign-in took two");
+    assert_eq!(ann.get("/api/me").await.status, 200, "one is a credential");
+}
+
 #[actix_web::test]
 async fn every_kind_of_bad_credential_counts() {
     for (name, value) in
