@@ -22,6 +22,7 @@ use crate::{
     keys::{keyring::Keyring, seal::Sealer},
     oidc::{Providers, provider::ProviderRefused},
     store::{OpenError, Store, open_place},
+    telemetry::metrics::Metrics,
 };
 
 /// A running instance. Shared by all workers.
@@ -48,6 +49,8 @@ pub struct App {
     pub foreman: Foreman,
     /// What happens, for those who follow it.
     pub happenings: Happenings,
+    /// Counts of what happened.
+    pub metrics: Metrics,
     /// The one-time sign-in link of the local administrator, if one was printed.
     pub admin_link: AdminLink,
     /// When it started.
@@ -92,6 +95,7 @@ impl App {
             foreman: Foreman::new(&settings.runs),
             happenings: Happenings::default(),
             entropy: Entropy,
+            metrics: Metrics::default(),
             keys,
             providers,
             sealer,
@@ -108,6 +112,7 @@ impl App {
 
     /// Records something that must not hold up a request.
     pub fn note(&self, event: NewEvent, origin: &Origin) {
+        self.metrics.count(&event);
         self.events.record(event.from(origin));
     }
 

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod background;
 pub mod happenings;
 pub mod keys;
+pub mod metrics;
 pub mod people;
 pub mod runs;
 pub mod sessions;

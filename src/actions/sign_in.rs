@@ -167,7 +167,10 @@ async fn open(
         event,
     });
     match opened.await? {
-        Some(_) => Ok(secret),
+        Some(_) => {
+            app.metrics.signed_in();
+            Ok(secret)
+        }
         None => Err(FINISHED.into()),
     }
 }
@@ -359,6 +362,7 @@ pub async fn with_link(
         app.admin_link.give_back(code, good_until);
         return Err(e.into());
     }
+    app.metrics.signed_in();
     Ok(SignedIn { secret, return_to: "/".into() })
 }
 

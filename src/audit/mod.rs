@@ -34,6 +34,7 @@ enum Message {
 pub struct EventQueue {
     queue: mpsc::Sender<Message>,
     lost: Arc<AtomicU64>,
+    lost_ever: Arc<AtomicU64>,
 }
 
 impl EventQueue {
@@ -43,19 +44,25 @@ impl EventQueue {
         let lost = Arc::new(AtomicU64::new(0));
         let drain = Drain { store, clock, lost: Arc::clone(&lost), held: Vec::new() };
         tokio::spawn(drain.run(messages));
-        Self { queue, lost }
+        Self { queue, lost, lost_ever: Arc::default() }
     }
 
     /// Hands an event over, or counts it when too many wait.
     pub fn record(&self, event: NewEvent) {
         if self.queue.try_send(Message::Record(Box::new(event))).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How many events wait.
     pub fn depth(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// How many did not fit since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost_ever.load(Ordering::Relaxed)
     }
 
     /// Waits until everything that was handed over before is committed (or given up at shutdown).

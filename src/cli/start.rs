@@ -95,6 +95,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     let listener = web::server::bind(&settings.server).map_err(|e| {
         Failure::from(e).hint("is another server running there? Choose another with --listen or LOKI_SERVER_PORT")
     })?;
+    let for_metrics = web::server::bind_metrics(settings.metrics_listen)?;
     let app = App::start(settings, Clock::system(), true).await?;
     let address = listener.local_addr()?;
     let now = app.now();
@@ -108,6 +109,9 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     app.store.act(Append { events: vec![loaded, started] }).await?;
     let (server, shared) = web::server::serve(Arc::clone(&app), listener)?;
     let handle = server.handle();
+    if let Some(listener) = for_metrics {
+        actix_web::rt::spawn(web::server::serve_metrics(shared.clone(), listener)?);
+    }
     actix_web::rt::spawn(background::run(Arc::clone(&app)));
     foreman::begin(&app);
     actix_web::rt::spawn(happenings::run(Arc::clone(&app)));

@@ -69,6 +69,7 @@ keys! {
     "database.url" "LOKI_DATABASE_URL" Kind::Secret, "sqlite://.loki/loki.db", "sqlite://PATH or postgres://USER:PASSWORD@HOST/NAME.";
     "log.level" "LOKI_LOG_LEVEL" Kind::Word(&["error", "warn", "info", "debug", "trace"]), "info", "The least important lines that are still written.";
     "log.format" "LOKI_LOG_FORMAT" Kind::Word(&["text", "json"]), "text", "One line of text or one JSON object for each event.";
+    "metrics.listen" "LOKI_METRICS_LISTEN" Kind::Text, "", "Address and port, such as 127.0.0.1:9464, at which /metrics is served without a credential; on loopback or a private network only. Default: only at the server's own /metrics, for the scope read.";
     "enterprise.auth.enabled" "LOKI_ENTERPRISE_AUTH" Kind::Flag, "true", "Ask for credentials. false is accepted on loopback only and makes everybody an administrator.";
     "enterprise.auth.oidc" "LOKI_OIDC_PROVIDERS" Kind::Entries, "", "Identity providers; a single mapping is a list of one. The variable takes YAML or JSON.";
     "enterprise.auth.oidc[].id" "" Kind::Text, "main", "Short name in addresses and rules.";

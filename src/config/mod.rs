@@ -7,13 +7,14 @@ pub mod apps;
 pub mod auth;
 pub mod keys;
 pub mod limits;
+mod metrics;
 pub mod raw;
 pub mod reference;
 pub mod runs;
 pub mod server;
 mod values;
 
-use std::{cell::RefCell, collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf};
 
 pub use values::{Fault, Faults};
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub database: server::Database,
     /// Logs.
     pub log: server::Log,
+    /// Where metrics are served without a credential, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Who may come in, and as what.
     pub auth: auth::Auth,
     /// Rates and sizes.
@@ -202,6 +205,7 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
         runs: runs::read(place, &server, &database, env),
         database,
         log: server::read_log(place),
+        metrics_listen: metrics::read(place),
         limits: limits::read(place),
         signing,
         audit_queue: place.number("enterprise.audit.queue").unwrap_or(8192),

@@ -175,6 +175,11 @@ impl Provider {
         &self.settings
     }
 
+    /// When its keys were read last; `None` while they were not.
+    pub fn keys_read_at(&self) -> Option<Moment> {
+        self.metadata.load().as_ref().map(|known| known.read_at)
+    }
+
     /// Metadata and keys, fetched if they are not there or old. Old ones are better than none.
     pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, OidcError> {
         let known = self.metadata.load_full();

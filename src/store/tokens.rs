@@ -62,6 +62,8 @@ statements! {
     NOTE_EXPIRY = "UPDATE tokens SET expiry_noted_at = $1 WHERE id = $2 AND expiry_noted_at IS NULL AND revoked_at IS NULL";
     /// Usable tokens of everybody.
     COUNT_ACTIVE = "SELECT COUNT(*) FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)";
+    /// Usable tokens that end soon.
+    COUNT_EXPIRING = "SELECT COUNT(*) FROM tokens WHERE revoked_at IS NULL AND expires_at > $1 AND expires_at <= $2";
 }
 
 row! {
@@ -160,6 +162,15 @@ impl Store {
     /// When the database cannot say.
     pub async fn active_tokens(&self, now: Moment) -> Result<i64, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_scalar(COUNT_ACTIVE).bind(now.millis()).fetch_one(pool).await?))
+    }
+
+    /// How many tokens can be used now and end until then.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn tokens_that_expire(&self, now: Moment, until: Moment) -> Result<i64, StoreError> {
+        let (now, until) = (now.millis(), until.millis());
+        Ok(on_db!(&self.db, pool => sqlx::query_scalar(COUNT_EXPIRING).bind(now).bind(until).fetch_one(pool).await?))
     }
 }
 

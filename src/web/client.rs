@@ -1,6 +1,9 @@
 //! Who is at the other end, as far as that can be known: the peer, or what a listed proxy says of it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use actix_web::{
     HttpMessage as _, HttpRequest,
@@ -22,7 +25,14 @@ pub(super) struct Client {
     pub(super) ip: IpAddr,
     /// Its cookies of ours.
     pub(super) cookies: Shown,
+    /// When its head was here.
+    pub(super) began: Instant,
+    /// The kind of the credential that was accepted.
+    pub(super) credential: &'static str,
 }
+
+/// The kind of no credential.
+pub(super) const NOBODY: &str = "none";
 
 /// Sixteen hexadecimal digits.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +65,16 @@ impl Client {
             request_id: RequestId::of(0),
             ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             cookies: Shown::default(),
+            began: Instant::now(),
+            credential: NOBODY,
         })
+    }
+
+    /// Notes by what kind of credential the caller of a request is known.
+    pub(super) fn is_known_by(req: &HttpRequest, credential: &'static str) {
+        if let Some(client) = req.extensions_mut().get_mut::<Self>() {
+            client.credential = credential;
+        }
     }
 }
 

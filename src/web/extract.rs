@@ -65,6 +65,7 @@ fn known_session(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
 /// The permit for `R`, or the refusal, recorded.
 fn permit<R: Right>(web: &Web, req: &HttpRequest, identity: Arc<Identity>) -> Result<Caller<R>, Problem> {
     web.limits.api.check(web.limits.key_of(key(&identity))).map_err(|e| too_fast(web, req, &identity.actor, e))?;
+    Client::is_known_by(req, identity.credential.kind());
     let actor = Arc::clone(&identity);
     identity.acting_as::<R>().map_err(|refusal| {
         let event = NewEvent::new(web.app.now(), EventName::PermissionDenied, actor.actor.clone());
@@ -144,6 +145,7 @@ pub(super) async fn identify_for_app(web: &Web, req: &HttpRequest) -> Result<Opt
         }
     };
     web.limits.forward_auth.check(web.limits.key_of(key(&who))).map_err(|e| too_fast(web, req, &who.actor, e))?;
+    Client::is_known_by(req, who.credential.kind());
     Ok(Some(who))
 }
 
@@ -299,6 +301,7 @@ pub(super) fn count_client(web: &Web, req: &HttpRequest, limiter: &Limiter) -> R
 
 /// Records an excess (once a minute for each key) and turns it into an answer.
 pub(super) fn too_fast(web: &Web, req: &HttpRequest, actor: &Actor, e: TooFast) -> Problem {
+    web.app.metrics.limited(e.name);
     if e.worth_telling {
         let event = NewEvent::new(web.app.now(), EventName::RateLimited, actor.clone());
         web.app.note(event.because(Outcome::Denied, e.name).with("route", route(req)), &origin(req));

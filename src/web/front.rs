@@ -4,6 +4,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
 };
 
 use actix_web::{
@@ -11,7 +12,7 @@ use actix_web::{
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{self, ACCEPT, AUTHORIZATION, HeaderName, HeaderValue, LOCATION},
     },
     middleware::Next,
@@ -21,12 +22,13 @@ use futures_util::FutureExt as _;
 
 use super::{
     Web, client,
-    client::{Client, RequestId},
+    client::{Client, NOBODY, RequestId},
     cookies::Shown,
     extract, forward, pages,
     problem::Problem,
+    routes,
 };
-use crate::domain::event::Actor;
+use crate::{domain::event::Actor, telemetry::requests::Answered};
 
 /// For everything that is not a page: nothing may be loaded, framed or run.
 const STRICT_CSP: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -66,12 +68,15 @@ pub(super) async fn front<B: MessageBody + 'static>(
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let began = Instant::now();
     let fits = fits(&req);
     let has_cookies = fits.is_ok() && req.headers().contains_key(header::COOKIE);
     let client = Client {
         request_id: new_id(web.app.started_at.millis()),
         ip: client::true_ip(req.head(), &web.app.settings.server.trusted_proxies),
         cookies: if has_cookies { web.keep_own_cookies(req.headers_mut()) } else { Shown::default() },
+        began,
+        credential: NOBODY,
     };
     req.extensions_mut().insert(client);
     if let Err(mut problem) = fits.and_then(|()| admit(&web, &req, &client)) {
@@ -80,6 +85,7 @@ pub(super) async fn front<B: MessageBody + 'static>(
         let answer = render(&web, &req, &client, &problem);
         return Ok(finish(&web, ServiceResponse::new(req, answer).map_into_right_body(), &client));
     }
+    let method = req.method().clone();
     // The router needs the request to itself, so nothing of it can be kept here for a panic's answer.
     let answered = AssertUnwindSafe(next.call(req)).catch_unwind().await;
     let problem = match answered {
@@ -98,6 +104,7 @@ pub(super) async fn front<B: MessageBody + 'static>(
     };
     let mut answer = json_answer(&problem, &client);
     seal_headers(&web, answer.headers_mut(), &client);
+    count(&web, usize::MAX, &method, problem.status, &client);
     Err(actix_web::error::InternalError::from_response(problem, answer).into())
 }
 
@@ -224,6 +231,8 @@ fn wants_page(req: &actix_web::HttpRequest) -> bool {
 
 fn finish<B: MessageBody>(web: &Web, mut answer: ServiceResponse<B>, client: &Client) -> ServiceResponse<B> {
     seal_headers(web, answer.headers_mut(), client);
+    let (req, status) = (answer.request(), answer.status());
+    count(web, routes::number_of(req), req.method(), status, &Client::of(req));
     tracing::debug!(
         request_id = &*client.request_id,
         ip = %client.ip,
@@ -233,6 +242,16 @@ fn finish<B: MessageBody>(web: &Web, mut answer: ServiceResponse<B>, client: &Cl
         "answered"
     );
     answer
+}
+
+fn count(web: &Web, route: usize, method: &Method, status: StatusCode, client: &Client) {
+    web.requests.count(&Answered {
+        route,
+        method: method.as_str(),
+        status: status.as_u16(),
+        credential: client.credential,
+        took: client.began.elapsed(),
+    });
 }
 
 /// The headers that no answer goes without.

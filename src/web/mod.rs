@@ -27,6 +27,7 @@ use actix_web::cookie::Key;
 use crate::{
     actions::{App, assertion::Issued},
     config::server::is_loopback_host,
+    telemetry::requests::Requests,
 };
 
 /// What handlers share: the application and what only HTTP needs.
@@ -41,6 +42,8 @@ pub struct Web {
     cookie_key: Key,
     /// Reads what that key signed.
     signed: cookies::Signed,
+    /// Counts of answered requests.
+    requests: Arc<Requests>,
     /// What was said to proxies within the last minute.
     passes: Issued<apps::Pass>,
     /// Values that `Host` may have, in lower case.
@@ -66,6 +69,7 @@ impl Web {
             limits: limits::Limiters::new(&app.settings.limits),
             app,
             signed: cookies::Signed::by(&cookie_key),
+            requests: Arc::new(Requests::new(routes::PATTERNS)),
             passes: Issued::default(),
             event_streams,
             cookie_key,

@@ -1,7 +1,7 @@
 //! The table of all doors and what each asks for. The server is configured from it and a test walks every
 //! row with no credential, a too-weak one and a right one.
 
-use actix_web::{HttpResponse, guard, http::Method, middleware::from_fn, web};
+use actix_web::{HttpRequest, HttpResponse, guard, http::Method, middleware::from_fn, web};
 
 use super::{Web, api, apps, assets, front, pages, problem::Problem, session_store};
 use crate::domain::{
@@ -26,11 +26,16 @@ macro_rules! routes {
         pub const ROUTES: &[Route] =
             &[$($(Route { method: stringify!($method), path: $path, needs: $needs }),+),+];
 
+        /// The pattern of every path, once.
+        pub(super) const PATTERNS: &[&str] = &[$($path),+];
+
         /// Opens them. What is not among them is 404, another method 405.
         pub(super) fn configure(config: &mut web::ServiceConfig, shared: &Web) {
+            let mut numbers = 0..;
             $(
                 let allow = [$(stringify!($method)),+].join(", ").replace("GET", "GET, HEAD");
                 let resource = web::resource($path)
+                    .app_data(Number(numbers.next().unwrap_or_default()))
                     $(.route(route(stringify!($method)).to($handler)))+
                     .default_service(web::to(move || wrong_method(allow.clone())));
                 // No middleware where none is needed: even one that is switched off costs allocations.
@@ -54,6 +59,7 @@ routes! {
     "/api/me" { GET api::me::me, Credential; }
     "/auth/verify" { GET apps::verify, Open; }
     "/api/status" { GET api::status::status, Scope(Read); }
+    "/metrics" { GET api::metrics::show, Scope(Read); }
     "/api/enterprise/tokens" { GET api::tokens::list, Scope(All); POST api::tokens::create, Scope(All); }
     "/api/enterprise/tokens/{id}" { GET api::tokens::show, Scope(All); DELETE api::tokens::revoke, Scope(All); }
     "/api/enterprise/tokens/{id}/rotate" { POST api::tokens::rotate, Scope(All); }
@@ -124,6 +130,15 @@ routes! {
     "/openapi.json" { GET api::openapi::document, Open; }
     "/static/{name}" { GET assets::serve, Open; }
     "/favicon.ico" { GET assets::favicon, Open; }
+}
+
+/// The place of a path among [`PATTERNS`].
+#[derive(Debug, Clone, Copy)]
+struct Number(usize);
+
+/// Which path of the table a request went to; a number beyond it when to none.
+pub(super) fn number_of(req: &HttpRequest) -> usize {
+    req.app_data::<Number>().map_or(usize::MAX, |number| number.0)
 }
 
 /// A route for a method; whoever may GET may also ask for the HEAD alone (RFC 9110 §9.3.2).

@@ -7,13 +7,18 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App as ActixApp, HttpServer, dev::Server, middleware::from_fn, web::Data};
+use actix_web::{
+    App as ActixApp, HttpServer,
+    dev::Server,
+    middleware::from_fn,
+    web::{self, Data},
+};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use super::{Web, front, routes};
+use super::{Web, api, front, routes};
 use crate::{
     actions::App,
     config::server::{Server as Settings, Tls},
@@ -44,6 +49,17 @@ pub fn bind(settings: &Settings) -> Result<TcpListener, ListenError> {
     let refused = |e| ListenError::Address(name.clone(), e);
     let addresses: Vec<SocketAddr> = (host, settings.port).to_socket_addrs().map_err(refused)?.collect();
     TcpListener::bind(&addresses[..]).map_err(refused)
+}
+
+/// The bound listener of `metrics.listen`, if there is to be one.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn bind_metrics(address: Option<SocketAddr>) -> Result<Option<TcpListener>, ListenError> {
+    let bind = |address| {
+        TcpListener::bind(address).map_err(|e| ListenError::Address(format!("{address} (metrics.listen)"), e))
+    };
+    address.map(bind).transpose()
 }
 
 /// Serves on a bound listener until the handle stops it. Must run on an actix system.
@@ -80,6 +96,24 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> Result<(Server, Data<Web>)
 fn cut_off_readers(listener: &TcpListener, after: Duration) -> io::Result<()> {
     let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
     Ok(rustix::net::sockopt::set_tcp_user_timeout(listener, millis)?)
+}
+
+/// Serves `/metrics` and nothing else to whoever reaches this listener.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn serve_metrics(shared: Data<Web>, listener: TcpListener) -> Result<Server, ListenError> {
+    let refused = |e| ListenError::Address("metrics.listen".into(), e);
+    let app =
+        move || ActixApp::new().app_data(shared.clone()).route("/metrics", web::get().to(api::metrics::show_to_all));
+    let server = HttpServer::new(app)
+        .workers(1)
+        .max_connections(64)
+        .client_request_timeout(HEADERS_WITHIN)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(1)
+        .disable_signals();
+    Ok(server.listen(listener).map_err(refused)?.run())
 }
 
 fn tls_config(tls: &Tls) -> Result<ServerConfig, ListenError> {

@@ -135,7 +135,7 @@ async fn what_is_not_in_the_table_is_closed() {
     let door = Door::open(&[]).await;
     let (nobody, holder) = (Anonymous(&door), door.token("*").await);
     let known: BTreeSet<&str> = ROUTES.iter().map(|r| r.path).collect();
-    for path in ["/api", "/api/", "/api/x", "/api/me/", "/.env", "/static/", "/admin", "/metrics"] {
+    for path in ["/api", "/api/", "/api/x", "/api/me/", "/.env", "/static/", "/admin", "/metrics/"] {
         assert!(!known.contains(path));
         nobody.get(path).await.problem(404);
         holder.get(path).await.problem(404);

@@ -24,6 +24,7 @@ mod keys;
 mod lifetimes;
 mod limits;
 mod logout;
+mod metrics;
 mod oidc;
 mod openapi;
 mod outage;

@@ -28,6 +28,8 @@ pub(crate) struct Door {
     pub(crate) clock: Clock,
     pub(crate) provider: Provider,
     pub(crate) port: u16,
+    /// Where metrics are served without a credential.
+    pub(crate) metrics: Option<std::net::SocketAddr>,
     /// Kept as long as the door is open.
     dir: tempfile::TempDir,
     pub(crate) http: reqwest::Client,
@@ -61,12 +63,17 @@ impl Door {
         let mut settings = Sources { file: None, flags: Vec::new(), env: all }.load().unwrap();
         settings.runs.supervisor = env!("CARGO_BIN_EXE_lokid").into();
         let app = App::start(settings, clock.clone(), true).await.unwrap();
-        let (running, _) = server::serve(Arc::clone(&app), listener).unwrap();
+        let (running, shared) = server::serve(Arc::clone(&app), listener).unwrap();
         actix_web::rt::spawn(running);
+        let for_metrics = server::bind_metrics(app.settings.metrics_listen).unwrap();
+        let metrics = for_metrics.as_ref().map(|listener| listener.local_addr().unwrap());
+        if let Some(listener) = for_metrics {
+            actix_web::rt::spawn(server::serve_metrics(shared, listener).unwrap());
+        }
         foreman::begin(&app);
         actix_web::rt::spawn(happenings::run(Arc::clone(&app)));
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { app, clock, provider, port, http, dir }
+        Self { app, clock, provider, port, metrics, dir, http }
     }
 
     /// A file of the workspace.

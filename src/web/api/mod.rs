@@ -4,6 +4,7 @@ pub mod audit;
 pub(super) mod events;
 pub(super) mod health;
 pub(super) mod me;
+pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod runs;
 pub(super) mod status;

@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{RefOr, path::Operation},
 };
 
-use super::{audit, events, health, me, runs, status, tasks, tokens, well_known};
+use super::{audit, events, health, me, metrics, runs, status, tasks, tokens, well_known};
 use crate::web::apps;
 
 #[derive(OpenApi)]
@@ -18,6 +18,7 @@ use crate::web::apps;
     paths(
         me::me,
         status::status,
+        metrics::show,
         tokens::create,
         tokens::list,
         tokens::show,

@@ -1,4 +1,9 @@
-//! Logs: one line of text or one JSON object an event, to standard error.
+//! What the process says of itself: logs (one line of text or one JSON object an event, to standard error),
+//! counts ([`metrics`], [`requests`]) and what it takes of its machine ([`process`]).
+
+pub mod metrics;
+pub mod process;
+pub mod requests;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
