@@ -8,11 +8,11 @@ import { go, mint, signIn } from '../support/pages.mjs';
 import { curl } from '../support/shell.mjs';
 import { story } from '../support/story.mjs';
 
-// Says one line, then waits for the next word of the story.
+// Says one line, then waits for the next word of the story, as long as the story lasts.
 const script = `
 echo "begun from $(cat "$1")"
 n=0
-while :; do
+while [ -e "$1" ]; do
   if [ -e say ]; then n=$((n + 1)); echo "word $n: $(cat say)"; rm say; fi
   sleep 0.05
 done
