@@ -26,11 +26,12 @@ fi
 echo "working through $total items"
 done=0
 # No pipe: the loop must run in this shell to count.
-grep '^[[:space:]]*[-*] ' "$1" | sed 's/^[[:space:]]*[-*] //' > "${TMPDIR:-/tmp}/$LOKI_RUN_ID.items"
-trap 'rm -f "${TMPDIR:-/tmp}/$LOKI_RUN_ID.items"' EXIT
+items=$(mktemp)
+trap 'rm -f "$items"' EXIT
+grep '^[[:space:]]*[-*] ' "$1" | sed 's/^[[:space:]]*[-*] //' > "$items"
 while IFS= read -r item; do
   done=$((done + 1))
-  echo "[$done/$total] $item"
+  printf '[%s/%s] %s\n' "$done" "$total" "$item"
   call POST "/api/v2/runs/$LOKI_RUN_ID/progress" \
     "{\"phase\": \"item $done of $total\", \"iteration\": $done, \"current_task\": \"$(text "$item")\"}" >/dev/null ||
     echo "the progress could not be reported" >&2
@@ -39,5 +40,5 @@ while IFS= read -r item; do
   # A child that is waited for, so that TERM is heard at once.
   sleep "${SECONDS_EACH:-2}" & wait $!
   if [ -n "$task" ]; then move "$task" done; fi
-done < "${TMPDIR:-/tmp}/$LOKI_RUN_ID.items"
+done < "$items"
 echo "all $total items are done"

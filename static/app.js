@@ -49,10 +49,12 @@ function put(html) {
   }
 }
 
-let refreshing;
+let refreshing = false;
 function refresh() {
-  clearTimeout(refreshing);
-  refreshing = setTimeout(async () => {
+  if (refreshing) return;
+  refreshing = true;
+  setTimeout(async () => {
+    refreshing = false;
     const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => undefined);
     if (answer?.ok && !answer.redirected) put(await answer.text());
   }, 150);
@@ -96,8 +98,8 @@ async function catchUp() {
     const last = reader.waiting.at(-1)?.number ?? reader.last;
     const answer = await fetch(`/api/logs?run_id=${log.dataset.run}&after=${last}&lines=1000`).catch(() => undefined);
     const lines = answer?.ok ? await answer.json() : [];
-    if (lines.length > 0) addLines(lines);
-    if (lines.length < 1000) return;
+    if (lines.length === 0) return;
+    addLines(lines);
   }
 }
 

@@ -249,5 +249,7 @@ fn supervisor_of(server: &Server) -> Option<u32> {
     let pid = server.child.id();
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).next()
+    children
+        .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .find_map(|pid| pid.parse().ok())
 }

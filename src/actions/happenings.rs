@@ -23,8 +23,8 @@ use crate::{
 const HELD: usize = 4096;
 /// Rows of one read.
 const AT_ONCE: i64 = 1000;
-/// More than this is not told again to one who comes back.
-const MOST_TOLD_AGAIN: usize = 5000;
+/// Rows of one read for one who comes back.
+const TOLD_AGAIN_AT_ONCE: i64 = 256;
 /// Between two stretches of a burst.
 const BREATH: Duration = Duration::from_millis(10);
 /// How often commits of other nodes are looked for, where nothing tells of them.
@@ -91,8 +91,8 @@ impl Default for Happenings {
 
 /// What comes to a follower.
 pub struct Following {
-    /// What it missed since its cursor, oldest first; `None` when that is too much to tell.
-    pub missed: Option<Vec<Arc<Happening>>>,
+    /// From where on it shall be told again what it missed ([`behind`]), up to `from`.
+    pub since: Option<Cursor>,
     /// Where it is after that.
     pub from: Cursor,
     /// What comes from now on. Holds what is not behind `from` too.
@@ -124,11 +124,7 @@ pub async fn follow(app: &App, since: Option<Cursor>) -> Result<Following, Store
         None => *read.insert(end(app).await?),
     };
     drop(read);
-    let missed = match since {
-        None => Some(Vec::new()),
-        Some(since) => missed(app, since, from).await?,
-    };
-    Ok(Following { missed, from, receiver, ended: happenings.ended.subscribe() })
+    Ok(Following { since, from, receiver, ended: happenings.ended.subscribe() })
 }
 
 /// The end of both logs: whoever reads what there is afterwards, and follows from here, misses nothing.
@@ -139,27 +135,26 @@ pub async fn end(app: &App) -> Result<Cursor, StoreError> {
     Ok(Cursor { seq: app.store.audit_head().await?.seq, pos: app.store.last_line().await? })
 }
 
-async fn missed(app: &App, since: Cursor, until: Cursor) -> Result<Option<Vec<Arc<Happening>>>, StoreError> {
-    let (mut all, mut cursor) = (Vec::new(), since);
-    loop {
-        let found = read_behind(app, &mut cursor).await?;
-        if found.is_empty() {
-            return Ok(Some(all));
-        }
-        all.extend(found.into_iter().filter(|h| !h.is_behind(until)));
-        if all.len() > MOST_TOLD_AGAIN {
-            return Ok(None);
-        }
+/// A stretch of what happened behind the cursor, which moves on, and not behind `until`; empty at the end.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn behind(app: &App, cursor: &mut Cursor, until: Cursor) -> Result<Vec<Arc<Happening>>, StoreError> {
+    if cursor.seq >= until.seq && cursor.pos >= until.pos {
+        return Ok(Vec::new());
     }
+    let mut found = read_behind(app, cursor, TOLD_AGAIN_AT_ONCE).await?;
+    found.retain(|happening| !happening.is_behind(until));
+    Ok(found)
 }
 
 /// A stretch of both logs behind the cursor, which moves on. Entries are read first and told last, so that the end of
 /// a run never comes before the lines that it printed.
-async fn read_behind(app: &App, cursor: &mut Cursor) -> Result<Vec<Arc<Happening>>, StoreError> {
+async fn read_behind(app: &App, cursor: &mut Cursor, rows: i64) -> Result<Vec<Arc<Happening>>, StoreError> {
     let filter = Filter { after: Some(cursor.seq), ..Filter::default() };
-    let mut entries = app.store.audit_page(&filter, AT_ONCE).await?;
-    let lines = app.store.lines_behind(cursor.pos, AT_ONCE).await?;
-    if is_full(lines.len()) {
+    let mut entries = app.store.audit_page(&filter, rows).await?;
+    let lines = app.store.lines_behind(cursor.pos, rows).await?;
+    if is_full(lines.len(), rows) {
         entries.clear();
     }
     let mut found = Vec::with_capacity(lines.len() + entries.len());
@@ -175,8 +170,8 @@ async fn read_behind(app: &App, cursor: &mut Cursor) -> Result<Vec<Arc<Happening
 }
 
 /// Whether a read may have left something.
-fn is_full(rows: usize) -> bool {
-    i64::try_from(rows).is_ok_and(|rows| rows >= AT_ONCE)
+fn is_full(found: usize, asked: i64) -> bool {
+    i64::try_from(found).is_ok_and(|found| found >= asked)
 }
 
 /// Tells followers what was committed, until the runtime ends.
@@ -207,11 +202,11 @@ async fn tell(app: &App) -> Result<(), StoreError> {
     }
     let Some(cursor) = read.as_mut() else { return Ok(()) };
     loop {
-        let found = read_behind(app, cursor).await?;
+        let found = read_behind(app, cursor, AT_ONCE).await?;
         if found.is_empty() {
             return Ok(());
         }
-        let more = is_full(found.len());
+        let more = is_full(found.len(), AT_ONCE);
         for happening in found {
             let _ = happenings.followers.send(happening);
         }

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         event::{EventName, NewEvent, Origin},
         identity::{Caller, Credential, Identity, ManageTokens, SignedIn},
+        run::RunId,
         scope::{Scope, ScopeSet},
         time::Moment,
         token::{Token, TokenId, TokenName, TokenSecret, TokenState},
@@ -219,6 +220,12 @@ pub async fn rotate(
     }
     if !who.scopes.covers(old.scopes) {
         return Err(ActError::TooWide { held: who.scopes });
+    }
+    if old.owner.parse::<RunId>().is_ok() {
+        return Err(ActError::Conflict(format!(
+            "the token {} is a run's own and ends with it; it cannot be rotated",
+            old.id
+        )));
     }
     let now = app.now();
     is_fresh_enough(app, who, old.scopes, now)?;

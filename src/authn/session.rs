@@ -122,6 +122,12 @@ impl Authn {
         (seen == epoch && self.admit(&known, self.clock.now()).is_ok()).then_some(known)
     }
 
+    /// Whether a session that was live still is, without a look at the database and without counting as a use of it.
+    pub fn still_lives(&self, known: &KnownSession) -> bool {
+        let seen = Moment::from_millis(known.last_seen.load(Ordering::Relaxed));
+        known.session.ends_when_seen(&self.limits, seen) > self.clock.now()
+    }
+
     /// Whether the session is live now; if so it has been seen now.
     fn admit(&self, known: &KnownSession, now: Moment) -> Result<(), CredentialRefused> {
         let seen = known.last_seen.load(Ordering::Relaxed);

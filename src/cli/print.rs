@@ -8,7 +8,7 @@ use serde_json::Value;
 pub(super) fn plain(text: &str, lines: bool) -> String {
     let visible = |c: char| if c.is_control() && !(lines && c == '\n') { '\u{fffd}' } else { c };
     // Also marks that reverse the direction of what follows.
-    let harmless = |c: &char| !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: &char| !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(visible).filter(harmless).collect()
 }
 

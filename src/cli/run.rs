@@ -253,11 +253,16 @@ impl<'b> Follower<'b> {
         if is_over(&run) {
             return Ok(true);
         }
-        let mut text = String::new();
+        let mut gathered: Vec<u8> = Vec::new();
         while let Some(Ok(bytes)) = stream.next().await {
-            text.push_str(&String::from_utf8_lossy(&bytes));
-            while let Some(end) = text.find("\n\n") {
-                let event: String = text.drain(..end + 2).collect();
+            gathered.extend_from_slice(&bytes);
+            // Only whole events are decoded: a piece may end in the midst of a character.
+            while let Some(end) = gathered.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = gathered.drain(..end + 2).collect();
+                let event = String::from_utf8_lossy(&event);
+                if event.contains("event: reset\n") {
+                    self.catch_up().await?;
+                }
                 if self.take(&event) {
                     return Ok(true);
                 }
@@ -310,11 +315,19 @@ impl<'b> Follower<'b> {
         }
     }
 
+    /// Shows what there is behind the last line that was shown.
+    async fn catch_up(&mut self) -> Result<(), Failure> {
+        loop {
+            let path = format!("/api/logs?run_id={}&after={}&lines=1000", self.id, self.shown);
+            let rest = self.backend.call("GET", &path, None).await?;
+            let Some(lines) = rest.as_array().filter(|lines| !lines.is_empty()) else { return Ok(()) };
+            lines.iter().for_each(|line| self.show(line));
+        }
+    }
+
     /// Says how the run ended; anything but its completion is a failure of this command.
     async fn finish(mut self) -> Done {
-        let path = format!("/api/logs?run_id={}&after={}&lines=10000", self.id, self.shown);
-        let rest = self.backend.call("GET", &path, None).await?;
-        rest.as_array().into_iter().flatten().for_each(|line| self.show(line));
+        self.catch_up().await?;
         self.clear();
         let run = self.backend.call("GET", &format!("/api/v2/runs/{}", self.id), None).await?;
         let (state, reason) = (print::cell(&run["status"]), print::cell(&run["reason"]));

@@ -87,6 +87,12 @@ events! {
     RateLimited = "rate.limited", Warning, RecordOrCount;
     /// A run was asked for.
     RunStarted = "run.start", Info, MustRecord;
+    /// A run got its turn, and its process a token.
+    RunLaunched = "run.launch", Info, MustRecord;
+    /// A run waits again: its process was never started.
+    RunRequeued = "run.requeue", Warning, MustRecord;
+    /// Runs that were over for long were forgotten, with their logs.
+    RunsForgotten = "run.forget", Info, MustRecord;
     /// A run was asked to end.
     RunStopped = "run.stop", Info, MustRecord;
     /// A run's processes were stopped where they were.

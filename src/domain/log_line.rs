@@ -34,7 +34,7 @@ fn plain(text: &str) -> String {
             '\u{9b}' => skip_to_final(&mut rest),
             '\t' => out.push(c),
             // Also marks that reverse the direction of what follows.
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             c if c.is_control() => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -69,6 +69,11 @@ fn skip_to_final(rest: &mut std::str::Chars<'_>) {
             return;
         }
     }
+}
+
+/// A text of somebody who may have put a token into it, with that replaced.
+pub fn without_secrets(text: &str) -> String {
+    mask(text, false)
 }
 
 /// Replaces what has the form of one of lokid's tokens, and at the end of a line that was cut also the beginning of one.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{id::public_id, time::Moment, words::words};
+use super::{id::public_id, log_line::without_secrets, time::Moment, words::words};
 
 public_id!(
     /// The public name of a task: `tsk-` and 12 characters.
@@ -90,7 +90,7 @@ pub const LONGEST_DESCRIPTION: usize = 10_000;
 pub fn check_title(text: &str) -> Result<String, String> {
     let text = text.trim();
     let sound = !text.is_empty() && text.chars().count() <= LONGEST_TITLE && !text.chars().any(char::is_control);
-    if sound { Ok(text.to_owned()) } else { Err(format!("expected one line of 1 to {LONGEST_TITLE} characters")) }
+    if sound { Ok(without_secrets(text)) } else { Err(format!("expected one line of 1 to {LONGEST_TITLE} characters")) }
 }
 
 /// A description: text of several lines.
@@ -101,7 +101,7 @@ pub fn check_description(text: &str) -> Result<String, String> {
     let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     let text = text.replace("\r\n", "\n");
     if text.chars().count() <= LONGEST_DESCRIPTION && !text.chars().any(odd) {
-        return Ok(text);
+        return Ok(without_secrets(&text));
     }
     Err(format!("expected text of at most {LONGEST_DESCRIPTION} characters, without control characters"))
 }

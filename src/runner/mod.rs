@@ -229,7 +229,7 @@ impl Runner {
 
 /// A new file that only its owner may read.
 fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Opens a FIFO for writing; fails at once when nobody reads it (`ENXIO`).

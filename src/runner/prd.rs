@@ -24,6 +24,9 @@ pub enum PrdRefused {
     /// It lies elsewhere, by itself or by a link.
     #[error("the file does not lie inside the workspace")]
     Outside,
+    /// It is hidden, or lies in a hidden directory.
+    #[error("hidden files and what lies in hidden directories is not taken")]
+    Hidden,
     /// A directory, FIFO, device or socket.
     #[error("expected a regular file")]
     NotAFile,
@@ -56,8 +59,11 @@ pub fn read(workspace: &Path, name: &str) -> Result<String, PrdRefused> {
     let found = openat(CWD, workspace.join(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let found = File::from(found.map_err(|e| refused(io::Error::from(e)))?);
     let this = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-    if !fs::read_link(&this).map_err(refused)?.starts_with(&workspace) {
-        return Err(PrdRefused::Outside);
+    let real = fs::read_link(&this).map_err(refused)?;
+    let below = real.strip_prefix(&workspace).map_err(|_| PrdRefused::Outside)?;
+    // Among them lokid's own directory, where the workspace is the one that it was started in.
+    if below.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b".")) {
+        return Err(PrdRefused::Hidden);
     }
     if !found.metadata().map_err(refused)?.is_file() {
         return Err(PrdRefused::NotAFile);
@@ -112,6 +118,9 @@ mod tests {
         rustix::fs::mknodat(CWD, workspace.join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
         fs::write(workspace.join("latin"), b"caf\xe9").unwrap();
         fs::write(workspace.join("-x"), "x").unwrap();
+        fs::create_dir(workspace.join(".loki")).unwrap();
+        fs::write(workspace.join(".loki/secret.key"), "s").unwrap();
+        symlink(".loki/secret.key", workspace.join("seen")).unwrap();
         fs::write(workspace.join("exact"), vec![b'x'; LONGEST_PRD]).unwrap();
         fs::write(workspace.join("large"), vec![b'x'; LONGEST_PRD + 1]).unwrap();
 
@@ -127,6 +136,8 @@ mod tests {
             "--x",
             "../secret",
             "docs/../../secret",
+            ".loki/secret.key",
+            "seen",
             "out",
             "up/secret",
             "loop",

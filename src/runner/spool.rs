@@ -49,6 +49,8 @@ pub(super) struct Spool(Arc<Mutex<Inner>>);
 struct Inner {
     file: File,
     left: u64,
+    /// How long the file is, in whole records.
+    length: u64,
     /// What came after the file was full.
     dropped: u64,
     /// Set at the end, so that nothing follows the last line.
@@ -57,7 +59,13 @@ struct Inner {
 
 impl Spool {
     pub(super) fn create(path: &Path, limit: u64) -> io::Result<Self> {
-        Ok(Self(Arc::new(Mutex::new(Inner { file: private(path)?, left: limit, dropped: 0, closed: false }))))
+        Ok(Self(Arc::new(Mutex::new(Inner {
+            file: private(path)?,
+            left: limit,
+            length: 0,
+            dropped: 0,
+            closed: false,
+        }))))
     }
 
     fn is_full(&self) -> bool {
@@ -82,6 +90,12 @@ impl Spool {
         };
         // A full disk must not stop the run: what cannot be kept counts as cut.
         let written = inner.file.write_all(&records.as_bytes()[..fits]).is_ok();
+        if written {
+            inner.length += fits as u64;
+        } else {
+            // Half a record would be glued to the next.
+            let _ = inner.file.set_len(inner.length);
+        }
         if written && fits == records.len() {
             inner.left -= fits as u64;
         } else {

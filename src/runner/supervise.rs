@@ -24,6 +24,9 @@ use crate::domain::{run::Ending, time::Clock};
 /// After the process ended, its pipes are read this long: something outside its group may hold them open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Between two tries to write down how it ended.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The process that was started: its id, and the kernel's word on when it began, which tells it from a later one
 /// with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,8 +95,15 @@ impl Group {
 
 /// Runs the command until it ended and writes down how. Standard input is the run's `control`.
 pub fn supervise(place: &Path, log_bytes: u64, grace: Duration, command: &[String]) -> ExitCode {
-    let done = run(place, log_bytes, grace, command).and_then(|ending| write_end(place, &ending));
-    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Ok(ending) = run(place, log_bytes, grace, command) else { return ExitCode::FAILURE };
+    // A full disk may have room again; without this word the run would count as lost.
+    while write_end(place, &ending).is_err() {
+        if !place.exists() {
+            return ExitCode::FAILURE;
+        }
+        thread::sleep(AGAIN);
+    }
+    ExitCode::SUCCESS
 }
 
 fn run(place: &Path, log_bytes: u64, grace: Duration, command: &[String]) -> io::Result<Ending> {
@@ -104,9 +114,15 @@ fn run(place: &Path, log_bytes: u64, grace: Duration, command: &[String]) -> io:
         Err(e) => return Ok(Ending::NotStarted(e.to_string())),
     };
     let pid = i32::try_from(child.id()).unwrap_or_default();
-    put(place, "process", &serde_json::to_vec(&Process::of(pid))?)?;
     let group = Group(Arc::new(Mutex::new(Pid::from_raw(pid))));
-    obey(group.clone(), grace)?;
+    let known = serde_json::to_vec(&Process::of(pid)).map_err(io::Error::from);
+    let attended = known.and_then(|known| put(place, "process", &known)).and_then(|()| obey(group.clone(), grace));
+    if let Err(e) = attended {
+        // Nobody could follow or stop it: it must not work on.
+        group.close();
+        let _ = child.wait();
+        return Ok(Ending::NotStarted(format!("it could not be supervised: {e}")));
+    }
     let read = gather(&mut child, &spool);
     let status = wait(&mut child, &group)?;
     // Whoever still holds a pipe open is not waited for.
@@ -114,7 +130,8 @@ fn run(place: &Path, log_bytes: u64, grace: Duration, command: &[String]) -> io:
     for _ in 0..2 {
         let _ = read.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now()));
     }
-    spool.finish(Clock::system().now())?;
+    // What of the log cannot be kept says nothing about the run.
+    let _ = spool.finish(Clock::system().now());
     Ok(ending(status))
 }
 
@@ -179,6 +196,7 @@ fn write_end(place: &Path, ending: &Ending) -> io::Result<()> {
 /// A file that is there whole or not at all.
 fn put(place: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = place.join(format!("{name}.new"));
+    let _ = fs::remove_file(&aside);
     io::Write::write_all(&mut private(&aside)?, content)?;
     fs::rename(aside, place.join(name))
 }

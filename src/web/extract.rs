@@ -229,6 +229,10 @@ impl Standing {
         if self.identity.expires_at.is_some_and(|at| at <= web.app.now()) {
             return false;
         }
+        let session = self.req.extensions().get::<Arc<KnownSession>>().cloned();
+        if session.is_some_and(|known| !web.app.authn.still_lives(&known)) {
+            return false;
+        }
         let epoch = web.app.store.rights().epoch();
         if epoch.is_some() && epoch == self.epoch {
             return true;

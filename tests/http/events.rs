@@ -164,9 +164,27 @@ async fn a_stream_ends_within_a_second_when_its_credential_dies_and_others_go_on
 }
 
 #[actix_web::test]
+async fn a_stream_ends_with_its_session_and_does_not_keep_it_alive() {
+    let door = Door::open(&[("LOKI_SESSIONS_IDLE", "10m")]).await;
+    let ann = door.person("ann", "operators").await;
+    let mut stream = Reader::open(&ann, "", None).await;
+    let token = door.token("write").await;
+    door.clock.advance(Duration::from_mins(9));
+    token.post("/api/tasks", &json!({"title": "t"})).await;
+    assert_eq!(stream.next().await.unwrap().kind, "task");
+    door.clock.advance(Duration::from_mins(2));
+    assert!(stream.next().await.is_none());
+    ann.get("/api/me").await.problem(401);
+}
+
+#[actix_web::test]
 async fn streams_are_bounded_in_number_and_end_with_the_server() {
     let door = Door::open(&[("LOKI_LIMITS_EVENT_STREAMS", "1")]).await;
     let reader = door.token("read").await;
+    // A HEAD has no body that could be read, so it must not hold a place.
+    for _ in 0..3 {
+        assert_eq!(crate::door::answer(reader.ask("HEAD", "/api/events")).await.status, 200);
+    }
     let mut open = Reader::open(&reader, "", None).await;
     assert!(reader.get("/api/events").await.problem(429).contains("limits.event_streams"));
     happenings::end_all(&door.app);
@@ -176,7 +194,7 @@ async fn streams_are_bounded_in_number_and_end_with_the_server() {
 #[actix_web::test]
 async fn a_reader_that_does_not_read_is_cut_off_and_others_go_on() {
     let script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 8000000";
-    let door = open(script, &[("LOKI_LIMITS_UNREAD_TIMEOUT", "500ms"), ("LOKI_LIMITS_EVENT_STREAMS", "2")]).await;
+    let door = open(script, &[("LOKI_LIMITS_UNREAD_TIMEOUT", "500ms"), ("LOKI_LIMITS_EVENT_STREAMS", "4")]).await;
     let operator = door.token("control").await;
     let stuck = std::net::TcpStream::connect(("127.0.0.1", door.port)).unwrap();
     let request = format!(

@@ -94,6 +94,40 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[actix_web::test]
+async fn what_is_wanted_last_holds_however_many_ask_at_once_and_from_the_first_moment() {
+    let door = open("while :; do sleep 0.02; done", &[]).await;
+    let operator = door.token("control").await;
+    let id = start(&operator).await;
+    let pid = until_it_is(&operator, &id, "running").await["pid"].as_i64().unwrap();
+    for _ in 0..5 {
+        let ask = |what: &'static str| {
+            let operator = &operator;
+            async move { operator.post(&format!("/api/control/{what}"), &json!({})).await.status }
+        };
+        let asked = [ask("pause"), ask("resume"), ask("pause"), ask("resume")];
+        futures_util::future::join_all(asked).await;
+        let paused = operator.get(&format!("/api/v2/runs/{id}")).await.json()["status"] == "paused";
+        until("the process is as the run is", || process_state(pid).is_some_and(|s| (s == 'T') == paused)).await;
+    }
+    operator.post("/api/control/stop", &json!({})).await;
+    until_it_is(&operator, &id, "stopped").await;
+    // Asked to stop in the midst of its start.
+    for _ in 0..5 {
+        let (started, stopped) = futures_util::future::join(start(&operator), async {
+            loop {
+                if operator.post("/api/control/stop", &json!({})).await.status == 200 {
+                    return;
+                }
+            }
+        })
+        .await;
+        let () = stopped;
+        let run = until_it_is(&operator, &started, "stopped").await;
+        assert!(run["exit_code"].is_null(), "{run}");
+    }
+}
+
+#[actix_web::test]
 async fn one_that_does_not_hear_term_is_killed_after_the_grace_also_when_it_is_paused() {
     let door = open("trap '' TERM; echo deaf; while :; do sleep 0.02; done", &[]).await;
     let operator = door.token("control").await;
@@ -168,14 +202,17 @@ async fn the_work_reports_over_the_api_with_a_token_that_dies_with_it() {
     let worker = door.holder(&fs::read_to_string(door.work("token")).unwrap());
     assert_eq!(worker.get("/api/me").await.json()["scopes"], json!(["write"]));
     assert_eq!(worker.post("/api/tasks", &json!({"title": "paint"})).await.status, 201);
-    let report = json!({"phase": "painting", "iteration": 2, "current_task": "paint"});
+    let report = json!({"phase": "painting", "iteration": 2, "current_task": format!("with {}", worker.secret)});
     assert_eq!(worker.post(&format!("/api/v2/runs/{id}/progress"), &report).await.status, 200);
     let status = operator.get("/api/status").await.json();
     assert_eq!(
         (&status["phase"], &status["iteration"], &status["status"]),
         (&json!("painting"), &json!(2), &json!("running"))
     );
-    assert_eq!(status["current_run_id"], id);
+    assert_eq!((&status["current_run_id"], &status["current_task"]), (&json!(id), &json!("with loki_[masked]")));
+    let admin = door.token("*").await;
+    let rotated = admin.post(&format!("/api/enterprise/tokens/{id}/rotate"), &json!({})).await;
+    assert!(rotated.problem(409).contains("ends with it"));
     worker.post("/api/control/stop", &json!({})).await.problem(403);
     worker.post("/api/v2/runs/run-aaaaaaaaaaaa/progress", &report).await.problem(404);
 
@@ -193,6 +230,7 @@ async fn only_a_regular_file_of_the_workspace_or_a_text_is_taken() {
     let operator = door.token("control").await;
     symlink("/etc/passwd", door.work("link")).unwrap();
     fs::write(door.work("--x"), "x").unwrap();
+    fs::write(door.work(".hidden"), "x").unwrap();
     let big = "x".repeat((1 << 20) + 1);
     for (body, field) in [
         (json!({}), "prd"),
@@ -203,6 +241,7 @@ async fn only_a_regular_file_of_the_workspace_or_a_text_is_taken() {
         (json!({"prd": "--x"}), "prd"),
         (json!({"prd": "."}), "prd"),
         (json!({"prd": "/dev/zero"}), "prd"),
+        (json!({"prd": ".hidden"}), "prd"),
         (json!({"prd": "none.md"}), "prd"),
         (json!({"prd_text": big}), "prd_text"),
         (json!({"prd_text": "x", "provider": "--x"}), "provider"),

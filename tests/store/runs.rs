@@ -140,19 +140,25 @@ each_engine! {
         assert_eq!(take(&id, 0, 10, &["one", "two"]).await.unwrap(), Some(10), "again: nothing");
         assert_eq!(take(&other, 0, 5, &["hello"]).await.unwrap(), Some(5));
         assert_eq!(take(&id, 10, 20, &["three"]).await.unwrap(), Some(20));
+        let last = |after, limit| async move { store.last_run_lines(&run(1, None).id, after, limit).await.unwrap().len() };
+        assert_eq!((last(1, 10).await, last(0, 3).await), (2, 3));
         let texts: Vec<_> = store.run_lines(&id, 0, 10).await.unwrap().into_iter().map(|l| (l.n, l.text)).collect();
         assert_eq!(texts, [(1, "one".into()), (2, "tw\u{fffd}o".into()), (3, "three".into())]);
+        assert_eq!(take(&other, 5, 5, &["last of all"]).await.unwrap(), Some(5));
         let all: Vec<_> = store.lines_behind(1, 10).await.unwrap().into_iter().map(|l| l.pos).collect();
-        assert_eq!(all, [2, 3, 4]);
+        assert_eq!(all, [2, 3, 4, 5]);
 
         end(store, &id, Ending::Code(0)).await;
         let later = NOW.plus(Duration::from_secs(1));
-        assert!(!store.act(Forget { before: NOW }).await.unwrap());
+        assert!(!store.act(Forget { now: NOW, before: NOW }).await.unwrap());
         assert!(store.run(&id).await.unwrap().is_some());
-        store.act(Forget { before: later }).await.unwrap();
+        store.act(Forget { now: later, before: later }).await.unwrap();
         assert!(store.run(&id).await.unwrap().is_none() && store.run_lines(&id, 0, 10).await.unwrap().is_empty());
         assert!(store.run_steps(&id).await.unwrap().is_empty() && store.run_input(&id).await.unwrap().is_none());
         assert!(store.run(&other).await.unwrap().is_some(), "what has not ended stays");
         assert_eq!(take(&id, 20, 30, &["late"]).await.unwrap(), None);
+        assert_eq!(events(store, "run.forget").await, 1);
+        assert_eq!(take(&other, 5, 9, &["more"]).await.unwrap(), Some(9));
+        assert!(store.last_line().await.unwrap() > 4, "a place is not given twice");
     }
 }

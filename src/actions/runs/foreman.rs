@@ -3,7 +3,7 @@
 //!
 //! One task on the server's own runtime launches, one for each run that has a process watches.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, process::Child, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,13 +13,14 @@ use crate::{
     domain::{
         event::{Actor, EventName, NewEvent},
         run::{Ending, Run, RunId, RunState},
+        time::Moment,
         token::{TokenId, TokenSecret},
     },
     runner::{Found, Job, Order, Runner, spool},
     store::{
-        StoreError,
+        Engine, StoreError,
         runs::{
-            acts::{End, Forget, Launch, Requeue, SetPid},
+            acts::{End, Forget, Inherit, Launch, Requeue, SetPid},
             lines::{NewLine, TakeLines},
         },
     },
@@ -29,6 +30,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(40);
 /// After a look that failed because of the database.
 const PAUSE: Duration = Duration::from_millis(500);
+/// After its grace a run that was asked to stop is killed by its supervisor; after this long again, by order.
+const DEAF: Duration = Duration::from_secs(5);
 /// How long a caller waits for a run to get its turn before it is told that it waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
@@ -54,13 +57,6 @@ impl Foreman {
         let (reply, done) = oneshot::channel();
         if self.calls.try_send(reply).is_ok() {
             let _ = tokio::time::timeout(ANSWER_WITHIN, done).await;
-        }
-    }
-
-    /// Lets a run's process follow the state that was just stored.
-    pub(super) fn tell(&self, run: &Run) {
-        if let Some(order) = order_of(run.state) {
-            self.runner.tell(&run.id, order);
         }
     }
 }
@@ -105,6 +101,9 @@ async fn work(app: Arc<App>, mut waiting: mpsc::Receiver<oneshot::Sender<()>>) {
 
 /// Compares what the database says with the processes that there are.
 async fn take_up(app: &Arc<App>) -> Result<(), StoreError> {
+    if app.store.engine() == Engine::Sqlite {
+        app.store.act(Inherit { node: app.store.node().to_owned() }).await?;
+    }
     let ours = |run: &Run| run.node == app.store.node();
     let active: HashMap<RunId, Run> =
         app.store.active_runs().await?.into_iter().filter(ours).map(|run| (run.id.clone(), run)).collect();
@@ -118,15 +117,16 @@ async fn take_up(app: &Arc<App>) -> Result<(), StoreError> {
         }
     }
     for run in active.into_values().filter(|run| run.state.has_process()) {
-        let found = runner.look(&run.id);
-        tracing::info!(run = %run.id, ?found, "a run of before");
-        if found == Found::NeverStarted && run.state == RunState::Running {
-            let event = token_event(app, EventName::TokenRevoked);
-            app.store.act(Requeue { run, event }).await?;
-            continue;
+        let (id, found) = (run.id.clone(), runner.look(&run.id));
+        tracing::info!(run = %id, ?found, "a run of before");
+        if found == Found::NeverStarted && run.pid.is_none() {
+            let event = token_event(app, EventName::TokenRevoked).with("name", id.as_str());
+            if app.store.act(Requeue { run, event }).await? {
+                clear(runner, &id);
+                continue;
+            }
         }
-        app.foreman.tell(&run);
-        tokio::spawn(watch(Arc::clone(app), run.id, None));
+        tokio::spawn(watch(Arc::clone(app), id, None, None));
     }
     Ok(())
 }
@@ -147,20 +147,26 @@ async fn launch(app: &Arc<App>) -> Result<(), StoreError> {
             event: token_event(app, EventName::TokenCreated),
         };
         let Some(run) = app.store.act(act).await? else { return Ok(()) };
-        let input = app.store.run_input(&run.id).await?.unwrap_or_default();
-        let job = job(&app.settings.runs, &run, input, secret.reveal());
-        let runner = app.foreman.runner.clone();
-        let started = tokio::task::spawn_blocking(move || runner.start(&job)).await;
-        match started {
-            Ok(Ok(supervisor)) => {
-                app.foreman.runner.settled(&run.id).await;
-                note_pid(app, &run.id).await;
-                tokio::spawn(watch(Arc::clone(app), run.id, Some(supervisor)));
-            }
-            Ok(Err(e)) => end(app, &run.id, Ending::NotStarted(e.to_string())).await?,
-            Err(e) => end(app, &run.id, Ending::NotStarted(e.to_string())).await?,
+        // From here on the run has its turn: whatever happens, somebody watches it to its end.
+        let (supervisor, failed) = match supervised(app, &run, &secret).await {
+            Ok(supervisor) => (Some(supervisor), None),
+            Err(why) => (None, Some(Ending::NotStarted(why))),
+        };
+        if supervisor.is_some() {
+            app.foreman.runner.settled(&run.id).await;
+            note_pid(app, &run.id).await;
         }
+        tokio::spawn(watch(Arc::clone(app), run.id, supervisor, failed));
     }
+}
+
+/// Starts the supervisor of a run. An error is what the operating system or the database says.
+async fn supervised(app: &App, run: &Run, secret: &TokenSecret) -> Result<Child, String> {
+    let input = app.store.run_input(&run.id).await.map_err(|e| e.to_string())?.unwrap_or_default();
+    let job = job(&app.settings.runs, run, input, secret.reveal());
+    let runner = app.foreman.runner.clone();
+    let started = tokio::task::spawn_blocking(move || runner.start(&job)).await.map_err(|e| e.to_string())?;
+    started.map_err(|e| e.to_string())
 }
 
 fn job(settings: &Runs, run: &Run, input: String, token: &str) -> Job {
@@ -192,10 +198,18 @@ async fn note_pid(app: &App, id: &RunId) {
     }
 }
 
-/// Takes over what a run prints until it has ended, then gives its place to the next.
-async fn watch(app: Arc<App>, id: RunId, supervisor: Option<std::process::Child>) {
+/// Takes over what a run prints and lets its process follow what is wanted until it has ended, then gives its place to
+/// the next. `failed`: it could not be started.
+async fn watch(app: Arc<App>, id: RunId, supervisor: Option<Child>, failed: Option<Ending>) {
+    let runner = &app.foreman.runner;
+    // One that was just started works already; of one that was found nobody knows what it was told.
+    let mut told = supervisor.is_some().then_some(RunState::Running);
     loop {
-        match look(&app, &id).await {
+        let seen = match &failed {
+            Some(ending) => end(&app, &id, ending.clone()).await.map(|()| true),
+            None => look(&app, &id, &mut told).await,
+        };
+        match seen {
             Ok(false) => tokio::time::sleep(LOOK).await,
             Ok(true) => break,
             Err(e) => {
@@ -204,35 +218,63 @@ async fn watch(app: Arc<App>, id: RunId, supervisor: Option<std::process::Child>
             }
         }
     }
-    // It has said how it ended and goes now; waiting keeps it from staying a zombie.
     if let Some(mut supervisor) = supervisor {
-        let _ = tokio::task::spawn_blocking(move || supervisor.wait()).await;
+        // It has said how it ended and goes now, or cannot be reached any more. Waiting keeps it from staying a zombie.
+        let is_gone = matches!(runner.look(&id), Found::Ended(_));
+        let _ = tokio::task::spawn_blocking(move || {
+            if !is_gone {
+                let _ = supervisor.kill();
+            }
+            supervisor.wait()
+        })
+        .await;
     }
-    clear(&app.foreman.runner, &id);
+    clear(runner, &id);
     app.foreman.call().await;
 }
 
 /// Takes over what there is; answers whether the run has ended.
-async fn look(app: &App, id: &RunId) -> Result<bool, StoreError> {
+async fn look(app: &App, id: &RunId, told: &mut Option<RunState>) -> Result<bool, StoreError> {
     let runner = &app.foreman.runner;
     // In this order: what was printed before the end is there when the end is.
     let found = runner.look(id);
-    take_output(app, id, &runner.output(id)).await?;
+    let Some((taken, wanted, asked)) = app.store.run_wanted(id).await? else {
+        runner.tell(id, Order::Kill);
+        return Ok(true);
+    };
+    take_output(app, id, &runner.output(id), taken).await?;
     let ending = match found {
-        Found::Alive => return Ok(false),
+        Found::Alive => {
+            obey(app, id, (wanted, asked), told);
+            return Ok(false);
+        }
         Found::Ended(ending) => ending,
         Found::Lost => {
             runner.kill_orphan(id);
             Ending::Lost("its supervisor is gone, so how it ended is not known; what was left of it was killed".into())
         }
-        Found::NeverStarted => Ending::Lost("its process was never started".into()),
+        Found::NeverStarted => {
+            Ending::Lost("its directory (runs.directory) is gone, so it could be followed no longer".into())
+        }
     };
     end(app, id, ending).await?;
     Ok(true)
 }
 
-async fn take_output(app: &App, id: &RunId, output: &Path) -> Result<(), StoreError> {
-    let mut from = app.store.run_log_taken(id).await?;
+/// Tells the process what is wanted, if that is something else than it was told. Only the one who watches a run tells it
+/// anything, so orders come in the order of their commits.
+fn obey(app: &App, id: &RunId, (wanted, asked): (RunState, Option<Moment>), told: &mut Option<RunState>) {
+    let runner = &app.foreman.runner;
+    if *told != Some(wanted) && order_of(wanted).is_some_and(|order| runner.tell(id, order)) {
+        *told = Some(wanted);
+    }
+    let patience = app.settings.runs.stop_grace + DEAF;
+    if wanted == RunState::Stopping && asked.is_some_and(|at| at.plus(patience) <= app.now()) {
+        runner.tell(id, Order::Kill);
+    }
+}
+
+async fn take_output(app: &App, id: &RunId, output: &Path, mut from: i64) -> Result<(), StoreError> {
     loop {
         let (records, to) = spool::read(output, u64::try_from(from).unwrap_or_default()).unwrap_or_else(|e| {
             tracing::warn!(run = %id, error = %e, "a run's output cannot be read");
@@ -282,7 +324,8 @@ pub async fn end_all(app: &App) {
 /// # Errors
 /// When the database cannot take it.
 pub async fn forget(app: &App) -> Result<(), StoreError> {
-    let before = app.now().minus(app.settings.runs.keep);
-    while app.store.act(Forget { before }).await? {}
+    let now = app.now();
+    let before = now.minus(app.settings.runs.keep);
+    while app.store.act(Forget { now, before }).await? {}
     Ok(())
 }

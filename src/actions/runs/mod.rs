@@ -8,6 +8,7 @@ use crate::{
     domain::{
         event::{EventName, NewEvent, Origin},
         identity::{Caller, ControlRuns, Credential, Identity, ReadState, WriteState},
+        log_line::without_secrets,
         run::{Progress, Run, RunId, RunState, Wish},
     },
     runner::prd::{self, PrdRefused},
@@ -81,7 +82,7 @@ pub async fn start(
     let (source, input) = match request.input {
         Input::File(name) => {
             let text = prd::read(&app.settings.runs.workspace, &name).map_err(|e| refused("prd", e))?;
-            (Some(name), text)
+            (Some(without_secrets(&name)), text)
         }
         Input::Named { name, text } => (Some(name), text),
         Input::Text(text) => (None, prd::check_text(text.into_bytes()).map_err(|e| refused("prd_text", e))?),
@@ -217,7 +218,7 @@ pub async fn follow(
     let event = event(app, name, caller.identity(), &id, from);
     let followed = app.store.act(Follow { id: id.clone(), wish, event }).await?;
     let run = followed.ok_or_else(|| not_found(id.as_str()))?.map_err(|e| ActError::Conflict(e.to_string()))?;
-    app.foreman.tell(&run);
+    // Its process follows: whoever watches it sees what is wanted ([`foreman`]).
     Ok(run)
 }
 
@@ -291,7 +292,7 @@ pub async fn last_lines(
 ) -> Result<Vec<Line>, ActError> {
     let Some(which) = which else { return Ok(app.store.latest_lines(count).await?) };
     let run = show(app, caller, which).await?.run;
-    Ok(app.store.run_lines(&run.id, run.log_lines - count, count).await?)
+    Ok(app.store.last_run_lines(&run.id, (run.log_lines - count).max(0), count).await?)
 }
 
 /// Lines of a run's log whose number is above `after`.

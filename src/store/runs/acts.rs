@@ -4,7 +4,7 @@
 use super::{find, find_by_request};
 use crate::{
     domain::{
-        event::{EventName, NewEvent},
+        event::{Actor, EventName, NewEvent},
         ledger::storable,
         run::{Ending, NotNow, Progress, Run, RunId, RunState, Wish},
         scope::{Scope, ScopeSet},
@@ -37,6 +37,8 @@ statements! {
     SET_PID = "UPDATE runs SET pid = $1 WHERE id = $2";
     /// It waits again: its process was never started.
     REQUEUE = "UPDATE runs SET state = 'queued', started_at = NULL, token = NULL WHERE id = $1 AND state = 'running'";
+    /// Whose the runs are that have not ended.
+    INHERIT = "UPDATE runs SET node = $1 WHERE state IN ('queued', 'running', 'paused', 'stopping') AND node <> $1";
     /// Another state.
     SET_STATE = "UPDATE runs SET state = $1, stop_asked_at = $2 WHERE id = $3";
     /// Its end.
@@ -44,10 +46,10 @@ statements! {
     /// What it says of itself; what it does not say stays.
     REPORT = "UPDATE runs SET phase = COALESCE($1, phase), iteration = COALESCE($2, iteration), \
          complexity = COALESCE($3, complexity), mode = COALESCE($4, mode), current_task = COALESCE($5, current_task) WHERE id = $6";
-    /// Runs that were over before a moment.
-    OVER_BEFORE = "SELECT id FROM runs WHERE ended_at < $1 ORDER BY ended_at LIMIT $2";
-    /// A run's log.
-    FORGET_LINES = "DELETE FROM run_lines WHERE run = $1";
+    /// Runs that were over before a moment. The newest stays: turns are not given twice.
+    OVER_BEFORE = "SELECT id FROM runs WHERE ended_at < $1 AND turn < (SELECT MAX(turn) FROM runs) ORDER BY ended_at LIMIT $2";
+    /// A run's log. The last line of all stays: places are not given twice, or who follows would miss what comes.
+    FORGET_LINES = "DELETE FROM run_lines WHERE run = $1 AND pos < (SELECT MAX(pos) FROM run_lines)";
     /// What happened to it.
     FORGET_STEPS = "DELETE FROM run_steps WHERE run = $1";
     /// What it worked from.
@@ -164,13 +166,15 @@ impl Act for Launch {
             on_conn!(conn, conn => sqlx::query_scalar(NEXT).bind(&self.node).fetch_optional(conn).await?);
         let Some(next) = next.filter(|_| working < self.at_once) else { return Ok(None) };
         let id: RunId = next.parse().map_err(|_| StoreError::Damaged("a run's id"))?;
-        let now = self.event.time.millis();
+        let now = self.event.time;
         on_conn!(conn, conn => {
-            sqlx::query(LAUNCH).bind(now).bind(self.token.as_str()).bind(&next).execute(conn).await?;
+            sqlx::query(LAUNCH).bind(now.millis()).bind(self.token.as_str()).bind(&next).execute(conn).await?;
         });
         step(conn, &id, RunState::Running, "", &self.event).await?;
         let run = find(conn, &id).await?.ok_or(StoreError::Damaged("a run that was just launched"))?;
         batch.add_token(NewToken { token: self.token_of(&next)?, digest: self.digest });
+        let launched = NewEvent::new(now, EventName::RunLaunched, self.event.actor.clone()).on("run", next.as_str());
+        batch.record(launched.with("status", RunState::Running.as_str()));
         let event = self.event.clone().on("token", self.token.as_str());
         batch.record(event.with("name", next).with("scopes", Scope::Write.as_str()));
         Ok(Some(run))
@@ -226,14 +230,36 @@ pub struct Requeue {
 }
 
 impl Act for Requeue {
+    /// Whether it waits again; not when somebody stopped it meanwhile.
+    type Output = bool;
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<bool, StoreError> {
+        let changed = on_conn!(batch.conn().await?, conn =>
+            sqlx::query(REQUEUE).bind(self.run.id.as_str()).execute(conn).await?.rows_affected());
+        if changed == 0 {
+            return Ok(false);
+        }
+        step(batch.conn().await?, &self.run.id, RunState::Queued, "lokid was restarted", &self.event).await?;
+        let event = NewEvent::new(self.event.time, EventName::RunRequeued, self.event.actor.clone());
+        batch.record(event.on("run", self.run.id.as_str()).with("status", RunState::Queued.as_str()));
+        end_token(batch, self.run.token.as_ref(), &self.event).await?;
+        Ok(true)
+    }
+}
+
+/// Makes the runs of a SQLite file this server's, whatever the machine was called before: the lock lets only one work on it.
+#[derive(Debug)]
+pub struct Inherit {
+    /// This node.
+    pub node: String,
+}
+
+impl Act for Inherit {
     type Output = ();
 
     async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-        on_conn!(batch.conn().await?, conn => {
-            sqlx::query(REQUEUE).bind(self.run.id.as_str()).execute(conn).await?;
-        });
-        step(batch.conn().await?, &self.run.id, RunState::Queued, "lokid was restarted", &self.event).await?;
-        end_token(batch, self.run.token.as_ref(), &self.event).await
+        on_conn!(batch.conn().await?, conn => { sqlx::query(INHERIT).bind(&self.node).execute(conn).await?; });
+        Ok(())
     }
 }
 
@@ -366,7 +392,9 @@ impl Act for Report {
 /// Forgets some of the runs that were over before a moment, with all that is kept of them.
 #[derive(Debug)]
 pub struct Forget {
-    /// The moment.
+    /// The present moment.
+    pub now: Moment,
+    /// The moment before which they were over.
     pub before: Moment,
 }
 
@@ -385,6 +413,10 @@ impl Act for Forget {
             for sql in [FORGET_LINES, FORGET_STEPS, FORGET_INPUT, FORGET_RUN] {
                 on_conn!(conn, conn => { sqlx::query(sql).bind(id).execute(conn).await?; });
             }
+        }
+        if !old.is_empty() {
+            let event = NewEvent::new(self.now, EventName::RunsForgotten, Actor::system());
+            batch.record(event.with("runs", old.join(" ")));
         }
         Ok(i64::try_from(old.len()).is_ok_and(|n| n == FORGOTTEN_AT_ONCE))
     }

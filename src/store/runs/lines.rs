@@ -1,7 +1,11 @@
 //! Logs of runs: taken over in stretches, each exactly once, and read from their end or from a place on.
 
 use crate::{
-    domain::{ledger::storable, run::RunId, time::Moment},
+    domain::{
+        ledger::storable,
+        run::{RunId, RunState},
+        time::Moment,
+    },
     store::{
         Act, Batch, Store, StoreError,
         dialect::{Texts, insert_many, pieces},
@@ -12,14 +16,24 @@ use crate::{
 statements! {
     /// How much of a run's output was taken over, and as how many lines.
     TAKEN = "SELECT log_bytes, log_lines FROM runs WHERE id = $1";
+    /// The same, and what is wanted of the run.
+    WANTED = "SELECT log_bytes, state, stop_asked_at FROM runs WHERE id = $1";
     /// The last place of all.
     LAST_POS = "SELECT MAX(pos) FROM run_lines";
     /// So much was taken over.
     SET_TAKEN = "UPDATE runs SET log_bytes = $1, log_lines = $2 WHERE id = $3";
     /// Lines of one run from a number on.
-    OF_RUN = "SELECT pos, run, n, time, stream, text FROM run_lines WHERE run = $1 AND n > $2 ORDER BY n LIMIT $3";
+    OF_RUN = "SELECT pos, run, n, time, stream, text FROM (SELECT pos, run, n, time, stream, text, \
+         SUM(LENGTH(text)) OVER (ORDER BY n) AS size FROM run_lines WHERE run = $1 AND n > $2 AND n <= $2 + $3) l \
+         WHERE size <= 4194304 ORDER BY n";
     /// The last lines of all runs, newest first.
-    LATEST = "SELECT pos, run, n, time, stream, text FROM run_lines ORDER BY pos DESC LIMIT $1";
+    LATEST = "SELECT pos, run, n, time, stream, text FROM (SELECT pos, run, n, time, stream, text, \
+         SUM(LENGTH(text)) OVER (ORDER BY pos DESC) AS size FROM (SELECT * FROM run_lines ORDER BY pos DESC LIMIT $1) m) l \
+         WHERE size <= 4194304 ORDER BY pos DESC";
+    /// The last lines of one run up to a number, newest first.
+    LAST_OF_RUN = "SELECT pos, run, n, time, stream, text FROM (SELECT pos, run, n, time, stream, text, \
+         SUM(LENGTH(text)) OVER (ORDER BY n DESC) AS size FROM run_lines WHERE run = $1 AND n > $2 AND n <= $2 + $3) l \
+         WHERE size <= 4194304 ORDER BY n DESC";
     /// Lines of all runs behind a place.
     BEHIND = "SELECT pos, run, n, time, stream, text FROM run_lines WHERE pos > $1 ORDER BY pos LIMIT $2";
 }
@@ -106,17 +120,33 @@ impl Act for TakeLines {
 }
 
 impl Store {
-    /// How many bytes of a run's output were taken over.
+    /// How many bytes of a run's output were taken over, what state is wanted of it, and when it was asked to stop; `None`
+    /// when there is no such run.
     ///
     /// # Errors
     /// When the database cannot say.
-    pub async fn run_log_taken(&self, id: &RunId) -> Result<i64, StoreError> {
-        let row: Option<(i64, i64)> =
-            on_db!(&self.db, pool => sqlx::query_as(TAKEN).bind(id.as_str()).fetch_optional(pool).await?);
-        Ok(row.map_or(0, |(bytes, _)| bytes))
+    pub async fn run_wanted(&self, id: &RunId) -> Result<Option<(i64, RunState, Option<Moment>)>, StoreError> {
+        let row: Option<(i64, String, Option<i64>)> =
+            on_db!(&self.db, pool => sqlx::query_as(WANTED).bind(id.as_str()).fetch_optional(pool).await?);
+        let read = |(bytes, state, asked): (i64, String, Option<i64>)| {
+            let state = state.parse().map_err(|_| StoreError::Damaged("a run's state"))?;
+            Ok((bytes, state, asked.map(Moment::from_millis)))
+        };
+        row.map(read).transpose()
     }
 
-    /// Lines of a run's log whose number is above `after`, in order.
+    /// The last of the lines of a run's log whose number is above `after`, in order: as many as there are, but not more than
+    /// 4 MiB of text.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn last_run_lines(&self, id: &RunId, after: i64, limit: i64) -> Result<Vec<Line>, StoreError> {
+        let rows: Vec<Row> = on_db!(&self.db, pool =>
+            sqlx::query_as(LAST_OF_RUN).bind(id.as_str()).bind(after).bind(limit).fetch_all(pool).await?);
+        Ok(rows.into_iter().rev().map(read).collect())
+    }
+
+    /// Lines of a run's log whose number is above `after`, in order; not more than 4 MiB of text.
     ///
     /// # Errors
     /// When the database cannot say.
@@ -126,7 +156,7 @@ impl Store {
         Ok(rows.into_iter().map(read).collect())
     }
 
-    /// The last lines of all runs, in order.
+    /// The last lines of all runs, in order; not more than 4 MiB of text.
     ///
     /// # Errors
     /// When the database cannot say.

@@ -4,19 +4,16 @@
 //! server ends. Its reader comes back with `Last-Event-ID` and misses nothing.
 
 use std::{
-    collections::VecDeque,
+    collections::HashMap,
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
     },
     web::{Bytes, Data},
@@ -46,6 +43,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How soon the end of a credential ends its streams.
 const CHECK: Duration = Duration::from_millis(500);
+/// More than this is not told again to one who comes back.
+const MOST_TOLD_AGAIN: usize = 5000;
 /// Happenings that are sent in one piece.
 const AT_ONCE: usize = 256;
 
@@ -118,39 +117,42 @@ impl Wanted {
 }
 
 /// Counts a stream as long as it is open.
-struct Open(Data<Web>);
+struct Open {
+    web: Data<Web>,
+    caller: u64,
+}
 
 impl Open {
-    fn one_more(web: &Data<Web>) -> Result<Self, Problem> {
+    fn one_more(web: &Data<Web>, caller: u64) -> Result<Self, Problem> {
         let most = web.app.settings.limits.event_streams;
-        if web.event_streams.fetch_add(1, Ordering::Relaxed) >= most {
-            web.event_streams.fetch_sub(1, Ordering::Relaxed);
-            let detail = format!("{most} event streams are open already (limits.event_streams); try again later");
+        let mut open = web.event_streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_caller = open.get(&caller).copied().unwrap_or(0);
+        // Nobody takes all of them from the others.
+        if open.values().sum::<usize>() >= most || of_caller >= most.div_ceil(2) {
+            let detail =
+                format!("too many event streams are open already (limits.event_streams {most}); try again later");
             return Err(
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with(actix_web::http::header::RETRY_AFTER, "10")
             );
         }
-        Ok(Self(web.clone()))
+        open.insert(caller, of_caller + 1);
+        Ok(Self { web: web.clone(), caller })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.event_streams.fetch_sub(1, Ordering::Relaxed);
+        let mut open = self.web.event_streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get_mut(&self.caller) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&self.caller)),
+        }
     }
 }
 
-/// How many streams are open.
+/// How many streams each caller has open.
 #[derive(Debug, Default)]
-pub(in crate::web) struct Streams(AtomicUsize);
-
-impl std::ops::Deref for Streams {
-    type Target = AtomicUsize;
-
-    fn deref(&self) -> &AtomicUsize {
-        &self.0
-    }
-}
+pub(in crate::web) struct Streams(Mutex<HashMap<u64, usize>>);
 
 /// Follow what happens: events `run`, `task`, `log` and, for holders of `audit`, `audit`. `Last-Event-ID` resumes.
 #[utoipa::path(get, operation_id = "follow_events", path = "/api/events", tag = "runs",
@@ -172,42 +174,46 @@ pub(in crate::web) async fn follow(
         None => ("since", query.text("since")),
     };
     let since = since.map(str::parse::<Cursor>).transpose().map_err(|e| Problem::invalid(name, e))?;
-    let open = Open::one_more(&web)?;
-    let following = happenings::follow(&web.app, since).await?;
-    let stream = Stream::new(open, extract::Standing::of(&req, &caller), wanted, following);
-    Ok(HttpResponse::Ok()
+    let mut answer = HttpResponse::Ok();
+    answer
         .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "no-store"))
         // nginx would gather what belongs to a reader at once.
-        .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(stream::unfold(stream, |mut stream| async {
-            let bytes = stream.next().await?;
-            Some((Ok::<_, Infallible>(bytes), stream))
-        })))
+        .insert_header((HeaderName::from_static("x-accel-buffering"), "no"));
+    if req.method() == Method::HEAD {
+        // A body that nobody reads would never end.
+        return Ok(answer.finish());
+    }
+    let open = Open::one_more(&web, web.limits.key_of(extract::key(caller.identity())))?;
+    let following = happenings::follow(&web.app, since).await?;
+    let stream = Stream::new(open, extract::Standing::of(&req, &caller), wanted, following);
+    Ok(answer.streaming(stream::unfold(stream, |mut stream| async {
+        let bytes = stream.next().await?;
+        Some((Ok::<_, Infallible>(bytes), stream))
+    })))
 }
 
 struct Stream {
-    _open: Open,
+    open: Open,
     standing: extract::Standing,
     wanted: Wanted,
     following: Following,
-    /// What was missed and is not sent yet.
-    missed: VecDeque<Arc<Happening>>,
+    /// How much of what was missed was told already.
+    told_again: usize,
     begun: bool,
     heartbeat: Interval,
     check: Interval,
 }
 
 impl Stream {
-    fn new(open: Open, standing: extract::Standing, wanted: Wanted, mut following: Following) -> Self {
+    fn new(open: Open, standing: extract::Standing, wanted: Wanted, following: Following) -> Self {
         let every = |period| {
             let mut interval = interval_at(Instant::now() + period, period);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         };
-        let missed = following.missed.as_mut().map(|missed| missed.drain(..).collect()).unwrap_or_default();
         let (heartbeat, check) = (every(HEARTBEAT), every(CHECK));
-        Self { _open: open, standing, wanted, following, missed, begun: false, heartbeat, check }
+        Self { open, standing, wanted, following, told_again: 0, begun: false, heartbeat, check }
     }
 
     /// The next piece; `None` ends the stream.
@@ -216,10 +222,8 @@ impl Stream {
             self.begun = true;
             return Some(self.greeting());
         }
-        if !self.missed.is_empty() {
-            let piece: Vec<_> = self.missed.drain(..self.missed.len().min(AT_ONCE)).collect();
-            let text = self.text(&piece);
-            return Some(if text.is_empty() { ":\n\n".into() } else { text.into() });
+        if let Some(since) = self.following.since {
+            return self.tell_again(since).await;
         }
         loop {
             tokio::select! {
@@ -240,14 +244,27 @@ impl Stream {
         }
     }
 
-    /// Where the reader is now, so that one without any event yet can resume too; and whether it missed too much.
+    /// The next stretch of what was missed. Read piece by piece, so that one who does not read costs nothing.
+    async fn tell_again(&mut self, mut since: Cursor) -> Option<Bytes> {
+        if !self.standing.still_holds().await {
+            return None;
+        }
+        let until = self.following.from;
+        let piece = happenings::behind(&self.open.web.app, &mut since, until).await.ok()?;
+        self.told_again += piece.len();
+        self.following.since = (!piece.is_empty()).then_some(since);
+        if self.told_again > MOST_TOLD_AGAIN {
+            self.following.since = None;
+            return Some(format!("id: {until}\nevent: reset\ndata: {{\"detail\":\"too much happened meanwhile; load what you show again\"}}\n\n").into());
+        }
+        let text = self.text(&piece);
+        Some(if text.is_empty() { ":\n\n".into() } else { text.into() })
+    }
+
+    /// With where the reader is now, so that one without any event yet can resume too.
     fn greeting(&self) -> Bytes {
-        let lost = match self.following.missed {
-            Some(_) => "",
-            None => "event: reset\ndata: {\"detail\":\"too much happened meanwhile; load what you show again\"}\n\n",
-        };
-        let at = if self.missed.is_empty() { format!("id: {}\n", self.following.from) } else { String::new() };
-        format!("retry: 2000\n{at}event: hello\ndata: {{}}\n\n{lost}").into()
+        let at = self.following.since.unwrap_or(self.following.from);
+        format!("retry: 2000\nid: {at}\nevent: hello\ndata: {{}}\n\n").into()
     }
 
     /// What came, with all that waits behind it. `None` when the reader was too slow.

@@ -172,7 +172,7 @@ impl Controlled {
     fn started(placed: &Placed) -> Self {
         let message = match (placed.run.state, placed.position) {
             (RunState::Queued, Some(position)) => format!("the run waits at place {position} of the queue"),
-            (RunState::Failed, _) => format!("the run {}", placed.run.reason),
+            (RunState::Failed, _) => format!("the run failed: {}", placed.run.reason),
             (state, _) => format!("the run is {}", state.as_str()),
         };
         Self::of(&placed.run, placed.position, message)
