@@ -6,6 +6,8 @@
 mod bare;
 #[path = "door/events.rs"]
 mod events;
+#[path = "door/handshakes.rs"]
+mod handshakes;
 #[path = "../tests/durability/http.rs"]
 #[expect(dead_code, reason = "shared with the durability tests")]
 mod http;
@@ -35,6 +37,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["bare", port] => bare::serve(port.parse().expect("a port")),
+        ["handshakes", kind, port, directory] => {
+            handshakes::shake(kind, port.parse().expect("a port"), directory.as_ref());
+        }
+        ["handshakes", "--bench"] => table::print(&measures::handshakes()),
         ["forwarding", "--bench"] => table::print(&measures::forwarding()),
         ["runs", "--bench"] => table::print(&runs::runs()),
         ["events", directory] => events::measure(directory.as_ref()),
@@ -57,6 +63,7 @@ fn bench() -> ExitCode {
     }
     let mut rows = measures::reading();
     rows.extend(measures::forwarding());
+    rows.extend(measures::handshakes());
     rows.extend(measures::writing());
     rows.extend(runs::runs());
     rows.extend(measures::standing());

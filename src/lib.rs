@@ -13,6 +13,7 @@ pub mod demo;
 pub mod domain;
 pub mod keys;
 pub mod oidc;
+pub mod pki;
 pub mod runner;
 pub mod store;
 pub mod telemetry;

@@ -13,7 +13,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["config", "telemetry"],
-    &["store", "keys"],
+    &["store", "keys", "pki"],
     &["authn", "oidc", "audit", "runner"],
     &["actions"],
     &["web", "demo"],

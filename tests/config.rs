@@ -41,3 +41,47 @@ fn sources_do_not_show_what_they_hold() {
     assert!(shown.contains("LOKI_OIDC_CLIENT_SECRET") && shown.contains("--database"), "{shown}");
     assert!(!shown.contains("hunter2") && !shown.contains("AWS"), "{shown}");
 }
+
+#[test]
+fn settings_of_certificates_that_do_nothing_or_too_much_are_faults() {
+    let tls = "server: {tls: {enabled: true, cert: a.pem, key: a.key, client_ca: ca.pem}}\n";
+    let rule = |rule: &str| load(&format!("{tls}enterprise: {{auth: {{mtls: [{rule}]}}}}"));
+    for (wrong, says) in [
+        ("{role: viewer}", "one of uri, dns and cn"),
+        ("{cn: a, dns: b, role: viewer}", "one of uri, dns and cn"),
+        ("{cn: a}", "a rule gives a role or scopes"),
+        ("{cn: a, role: viewer, scopes: [read]}", "a rule gives a role or scopes"),
+        ("{cn: a, role: nobody}", "is not a role"),
+        ("{cn: a, scopes: [root]}", "unknown scope"),
+        ("{dns: '*', role: viewer}", "would take every certificate"),
+        ("{dns: 'a_b', role: viewer}", "enterprise.auth.mtls[0].dns"),
+        ("{cn: a, role: viewer, domains: ['a.*']}", "wildcards are not issued"),
+    ] {
+        let refused = rule(wrong).unwrap_err();
+        assert!(refused.contains(says), "{wrong}: {refused}");
+    }
+    let rules = rule("{cn: a, role: viewer}, {uri: 'spiffe://a/*', scopes: [read, audit], domains: ['*.a.example']}");
+    assert_eq!(rules.unwrap().certificates.rules.len(), 2);
+    for (wrong, says) in [
+        ("enterprise: {auth: {mtls: [{cn: a, role: viewer}]}}", "no client is asked for a certificate"),
+        ("server: {tls: {client_ca: ca.pem}}", "of no use without server.tls.enabled"),
+        ("server: {tls: {client_crl: crl.pem}}", "of no use without server.tls.client_ca"),
+        (
+            "server: {tls: {enabled: true, cert: a, key: b, client_auth: required}}",
+            "required needs server.tls.client_ca",
+        ),
+        ("server: {tls: {enabled: true}}", "server.tls.cert (default): must be set"),
+        ("certificates: {allow: [{roles: [admin], domains: ['*']}]}", "set certs_dir"),
+        ("certs_dir: c\ncertificates: {allow: [{domains: ['*']}]}", "for whom"),
+        ("certs_dir: c\ncertificates: {allow: [{roles: [admin]}]}", "at least one domain"),
+        ("certs_dir: c\ncertificates: {allow: [{roles: [boss], domains: [a]}]}", "no role \"boss\""),
+        ("certs_dir: c\ncertificates: {allow: [{tokens: [ci-bot], domains: [a]}]}", "expected tok-"),
+        ("certificates: {lifetime: 30d, renew_before: 30d}", "must be shorter than certificates.lifetime"),
+    ] {
+        let refused = load(wrong).unwrap_err();
+        assert!(refused.contains(says), "{wrong}: {refused}");
+    }
+    let usual = load("certs_dir: c\nserver: {port: 9, tls: {enabled: true}}").unwrap();
+    assert_eq!(usual.server.tls.unwrap().cert, std::path::Path::new("c/server.pem"));
+    assert_eq!(usual.server.public_url.as_str(), "https://localhost:9/");
+}

@@ -4,6 +4,7 @@
 mod support;
 
 mod store {
+    mod certificates;
     mod clash;
     mod files;
     mod filter;

@@ -84,7 +84,7 @@ fn run(dir: &Path, (port, pid): (u16, u32), seconds: u32, clients: u32, words: [
 }
 
 /// User and system time of a process so far (`proc_pid_stat(5)`, fields 14 and 15, in hundredths of a second).
-fn cpu_microseconds(pid: u32) -> f64 {
+pub(crate) fn cpu_microseconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
     let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok());

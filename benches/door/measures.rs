@@ -1,12 +1,14 @@
 //! The measures, each beside what it is compared with.
 
+use std::time::Duration;
+
 use crate::{
     RUNS,
     bare::Bare,
-    events,
+    events, handshakes,
     load::{self, Run},
     median, process,
-    server::Site,
+    server::{Site, until},
     site, sync,
     table::{Bar, Row},
 };
@@ -110,6 +112,41 @@ pub(crate) fn forwarding() -> Vec<Row> {
         row("`/auth/verify`, token ÷ bare", token),
         row("`/auth/verify`, session cookie ÷ bare", cookie),
         Row::new("memory under that load", "", (resident, " MiB"), Bar::AtMost(40.0)),
+    ]
+}
+
+/// Handshakes with and without a certificate of the client's, on the same server. A whole one costs the server a key
+/// agreement and a signature; the client's certificate adds two verifications.
+pub(crate) fn handshakes() -> Vec<Row> {
+    let (dir, mut place) = site::new();
+    handshakes::certificates(dir.path());
+    place.env.extend([
+        ("LOKI_TLS_ENABLED", "true".to_owned()),
+        ("LOKI_CERTS_DIR", dir.path().display().to_string()),
+        ("LOKI_TLS_CLIENT_CA", dir.path().join("ca.pem").display().to_string()),
+        ("LOKI_AUTH_MTLS", "[{cn: bench, role: viewer}]".to_owned()),
+    ]);
+    let server = place.spawn();
+    let target = (place.port, server.child.id());
+    let listens = || std::net::TcpStream::connect(("127.0.0.1", place.port)).is_ok();
+    assert!(until(Duration::from_secs(10), listens), "the server does not listen");
+    let mut measured: [Vec<Run>; 2] = Default::default();
+    for round in 0..=RUNS {
+        for (at, kind) in ["none", "certificate"].into_iter().enumerate() {
+            let run = handshakes::run(dir.path(), target, kind);
+            measured[at].extend((round > 0).then_some(run));
+        }
+    }
+    let [without, with] = &measured;
+    vec![
+        Row::new("TLS 1.3 handshake and a request", show(without), (1.0, ""), Bar::None),
+        Row::new(
+            "the same with a client certificate",
+            show(with),
+            (ratio(with, without, |run| run.rate), ""),
+            Bar::None,
+        ),
+        Row::new("the same, by CPU time", "", (ratio(with, without, |run| 1.0 / run.cpu), ""), Bar::None),
     ]
 }
 

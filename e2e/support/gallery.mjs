@@ -31,7 +31,22 @@ export async function furnish(house) {
   });
   await go(admin, '/keys');
   await admin.page.getByRole('button', { name: 'Add the next key' }).click();
+  await certify(house, admin, ['shop.example.com', 'a-rather-long-name.of-a-machine.in-the-cellar.example.com']);
   await signIn(await house.person(), 'operator');
+}
+
+/** Lets the admin's own page ask for certificates, and revokes the first. */
+async function certify(house, admin, domains) {
+  await house.lokid.command('certs', 'ca');
+  await go(admin, '/certificates');
+  await admin.page.evaluate(async (wanted) => {
+    const csrf = document.querySelector('input[name=csrf]').value;
+    const headers = { 'Content-Type': 'application/json', 'X-CSRF-Token': csrf };
+    for (const domain of wanted) await fetch('/api/certificate', { method: 'POST', headers, body: JSON.stringify({ domain }) });
+  }, domains);
+  await go(admin, '/certificates');
+  await admin.page.getByText(`Revoke ${domains[0]}`).click();
+  await admin.page.getByRole('row').filter({ hasText: domains[0] }).getByRole('button', { name: 'Revoke now' }).click();
 }
 
 /** The pages by name: how a person gets there. `as` is who must be signed in, if anybody. */
@@ -62,6 +77,7 @@ export const gallery = [
   },
   { name: 'runs-viewer', as: 'viewer', visit: (person) => go(person, '/runs') },
   { name: 'keys', as: 'admin', visit: (person) => go(person, '/keys') },
+  { name: 'certificates', as: 'admin', visit: (person) => go(person, '/certificates') },
   { name: 'account', as: 'admin', visit: (person) => go(person, '/account') },
   { name: 'overview-viewer', as: 'viewer', visit: (person) => go(person, '/') },
   { name: 'forbidden', as: 'viewer', visit: (person) => go(person, '/people') },

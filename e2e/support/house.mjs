@@ -39,6 +39,8 @@ export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}
   const client = await introduce(provider, { url, way, directory });
   const settings = {
     server: { host: '127.0.0.1', port, public_url: url, secret, ...around?.server },
+    certs_dir: join(directory, 'certs'),
+    certificates: { allow: [{ roles: ['admin'], domains: ['*.example.com'] }] },
     database: { url: database === 'postgres' ? await newDatabase() : `sqlite://${join(directory, 'loki.db')}` },
     enterprise: {
       auth: {

@@ -5,8 +5,10 @@ use std::{path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
+    certificates::{self, LastList},
     happenings::Happenings,
     keys::{self, KeysRefused},
+    listener::{Listener, ListenerRefused},
     runs::foreman::Foreman,
     sign_in::AdminLink,
 };
@@ -39,6 +41,10 @@ pub struct App {
     pub sealer: Sealer,
     /// Our signing keys.
     pub keys: ArcSwap<Keyring>,
+    /// What the TLS listener shows and whom it lets in, if there is one.
+    pub listener: Option<Listener>,
+    /// The list of revoked certificates that was signed last.
+    pub revocation_list: LastList,
     /// Time.
     pub clock: Clock,
     /// Randomness.
@@ -69,6 +75,9 @@ pub enum StartError {
     /// Its signing keys.
     #[error(transparent)]
     Keys(#[from] KeysRefused),
+    /// The files of its TLS listener.
+    #[error(transparent)]
+    Listener(#[from] ListenerRefused),
     /// The file that holds its secret.
     #[error("the secret file {0} cannot be used: {1}")]
     Secret(String, std::io::Error),
@@ -87,9 +96,14 @@ impl App {
         let sealer = sealer(&settings)?;
         let keys = ArcSwap::from_pointee(keys::ring(&settings, &store, &sealer, clock.now(), is_server).await?);
         let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
-        Ok(Arc::new(Self {
+        let events = EventQueue::start(store.clone(), clock.clone(), settings.audit_queue);
+        let tls = settings.server.tls.as_ref().filter(|_| is_server);
+        let listener = tls.map(|tls| Listener::start(tls, &clock, &events)).transpose()?;
+        let app = Arc::new(Self {
             authn: Authn::new(store.clone(), clock.clone(), settings.auth.sessions, CACHED),
-            events: EventQueue::start(store.clone(), clock.clone(), settings.audit_queue),
+            events,
+            listener,
+            revocation_list: LastList::default(),
             started_at: clock.now(),
             admin_link: AdminLink::default(),
             foreman: Foreman::new(&settings.runs),
@@ -102,7 +116,9 @@ impl App {
             store,
             clock,
             settings,
-        }))
+        });
+        certificates::heed_revocations(&app).await.map_err(ListenerRefused::from)?;
+        Ok(app)
     }
 
     /// The present moment.

@@ -109,6 +109,7 @@ fn credential(who: &Identity) -> &str {
     match &who.credential {
         Credential::Session { id, .. } => id.as_str(),
         Credential::Token(id) => id.as_str(),
+        Credential::Certificate(fingerprint) => fingerprint,
         Credential::Terminal => "terminal",
     }
 }

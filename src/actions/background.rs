@@ -7,6 +7,7 @@ use crate::{
     domain::event::{Actor, ActorKind, EventName, NewEvent, Origin},
     store::{
         StoreError,
+        certificates::ForgetKeys,
         sessions::{Seen, Sweep},
         tokens::{NoteExpiries, Touch},
     },
@@ -27,12 +28,15 @@ pub async fn run(app: Arc<App>) {
     let mut sweep = tokio::time::interval(SWEEP);
     let mut look = tokio::time::interval(LOOK_AT_KEYS);
     let mut watch = super::keys::watch::Watch::default();
+    let mut look_at_listener = tokio::time::interval(LOOK_AT_KEYS);
+    let mut listener = super::listener::Watch::default();
     loop {
         let done = tokio::select! {
             _ = uses.tick() => write_uses(&app).await,
             _ = expiries.tick() => note_expiries(&app).await,
             _ = sweep.tick() => forget(&app).await,
             _ = look.tick() => watch.look(&app).await,
+            _ = look_at_listener.tick() => listener.look(&app).await,
         };
         if let Err(e) = done {
             tracing::warn!(error = %e, "background work waits for the database");
@@ -73,5 +77,6 @@ async fn forget(app: &App) -> Result<(), StoreError> {
     let now = app.now();
     let sessions_before = now.minus(app.settings.auth.sessions.absolute).minus(KEEP_SESSIONS);
     super::runs::foreman::forget(app).await?;
+    app.store.act(ForgetKeys { now }).await?;
     app.store.act(Sweep { now, sessions_before }).await
 }

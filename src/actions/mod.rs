@@ -6,8 +6,10 @@ pub mod app;
 pub mod assertion;
 pub mod audit;
 pub mod background;
+pub mod certificates;
 pub mod happenings;
 pub mod keys;
+pub mod listener;
 pub mod metrics;
 pub mod people;
 pub mod runs;
@@ -19,8 +21,10 @@ pub mod tokens;
 
 pub use app::App;
 
+use std::time::Duration;
+
 use crate::{
-    domain::scope::ScopeSet,
+    domain::{dns::DomainName, scope::ScopeSet, time::Moment},
     oidc::OidcError,
     store::{StoreError, signing_keys::StepRefused, tokens::MintRefused},
 };
@@ -68,6 +72,22 @@ pub enum ActError {
     /// A sign-in or logout token failed.
     #[error(transparent)]
     Oidc(#[from] OidcError),
+    /// No rule gives the caller certificates for the domain.
+    #[error(
+        "no rule gives you certificates for {0}; an operator can add one under certificates.allow, or domains to the rule \
+         that let you in"
+    )]
+    DomainNotAllowed(DomainName),
+    /// The last certificate of the domain is very new.
+    #[error("the certificate for {domain} was made a moment ago and may be renewed from {until}")]
+    RenewTooSoon {
+        /// Which.
+        domain: DomainName,
+        /// From when on.
+        until: Moment,
+        /// In how long that is.
+        wait: Duration,
+    },
     /// The person may not come in.
     #[error("{0}")]
     NotAdmitted(String),

@@ -55,6 +55,11 @@ impl EventQueue {
         }
     }
 
+    /// Counts an event that is one too many of its kind: it is recorded as part of a gap.
+    pub fn count_only(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many events wait.
     pub fn depth(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()

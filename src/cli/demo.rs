@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -16,7 +17,12 @@ use crate::{
     actions::tokens::{self, Grant, TokenRequest},
     config::Sources,
     demo::provider,
-    domain::{entropy::Entropy, event::Origin, id::letters, identity::Identity},
+    domain::{entropy::Entropy, event::Origin, id::letters, identity::Identity, time::Clock},
+    pki::{
+        ca::Authority,
+        files::{self, File},
+        leaf::KeyKind,
+    },
     telemetry,
 };
 
@@ -46,6 +52,8 @@ const PRD: &str =
 
 /// The demo's own secret, beside its database.
 const SECRET: &str = "demo.secret";
+/// The demo's own authority.
+const CERTS: &str = "certs";
 
 impl Drop for Data {
     fn drop(&mut self) {
@@ -103,6 +111,16 @@ impl Demo {
             let text = data_encoding::BASE64URL_NOPAD.encode(&Entropy.bytes::<32>());
             made.and_then(|mut file| file.write_all(text.as_bytes()))?;
         }
+        let certs = path.join(CERTS);
+        if !certs.exists() {
+            let made =
+                Authority::create("Demo CA", KeyKind::P256, Duration::from_hours(24 * 365), Clock::system().now())?;
+            let set = [
+                File { name: files::CA_CERT, text: &made.cert, secret: false },
+                File { name: files::CA_KEY, text: &made.key, secret: true },
+            ];
+            files::write(&certs, &set, false)?;
+        }
         Ok(Data { path, temporary })
     }
 }
@@ -120,6 +138,8 @@ fn sources(dir: &Path, port: u16, issuer: &str) -> Sources {
         ("LOKI_SERVER_PORT", port.to_string()),
         // Configured, so that the demo has signing keys to look at.
         ("LOKI_SERVER_SECRET_FILE", dir.join(SECRET).display().to_string()),
+        ("LOKI_CERTS_DIR", dir.join(CERTS).display().to_string()),
+        ("LOKI_CERTIFICATES_ALLOW", "[{roles: [admin, operator], domains: ['*.demo.example']}]".to_owned()),
         ("LOKI_DATABASE_URL", database),
         ("LOKI_OIDC_ISSUER", issuer.to_owned()),
         ("LOKI_OIDC_CLIENT_ID", provider::CLIENT_ID.to_owned()),

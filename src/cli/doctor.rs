@@ -4,11 +4,12 @@ use clap::Args;
 
 use super::{Common, Done, Failure, print, proxy_check, sources};
 use crate::{
-    actions::{App, keys},
+    actions::{App, keys, listener},
     domain::{
         identity::{Identity, ReadAudit},
         time::{Clock, Moment},
     },
+    pki::tls::Shown,
 };
 
 /// Earlier than this no clock can be right.
@@ -44,9 +45,17 @@ pub(super) async fn run(common: &Common, doctor: Doctor) -> Done {
     let now = clock.now();
     checks.push(Check { name: "clock".into(), good: now > BUILT_AFTER, says: now.rfc3339() });
     if let Some(tls) = &settings.server.tls {
-        let readable = [&tls.cert, &tls.key].into_iter().find_map(|f| std::fs::File::open(f).err().map(|e| (f, e)));
-        let says = readable.as_ref().map_or("files can be read".into(), |(file, e)| format!("{}: {e}", file.display()));
-        checks.push(Check { name: "tls".into(), good: readable.is_none(), says });
+        let shown = Shown::load(&tls.cert, &tls.key).map_err(|e| e.to_string());
+        let timely = shown.and_then(|shown| shown.facts.check_time(now).map(|()| shown));
+        let says = timely
+            .as_ref()
+            .map_or_else(Clone::clone, |shown| format!("the certificate ends {}", shown.facts.not_after));
+        checks.push(Check { name: "tls".into(), good: timely.is_ok(), says });
+        if let Some(clients) = &tls.clients {
+            let found = listener::check(clients).map_err(|e| e.to_string());
+            let says = found.as_ref().map_or_else(Clone::clone, |n| format!("authorities of client certificates: {n}"));
+            checks.push(Check { name: "client certificates".into(), good: found.is_ok(), says });
+        }
     }
     match App::start(settings, clock, false).await {
         Ok(app) => {

@@ -3,6 +3,8 @@
 mod access;
 mod audit;
 mod backend;
+mod certs;
+mod certs_check;
 mod demo;
 mod doctor;
 mod keys;
@@ -56,6 +58,9 @@ enum Command {
     /// Signing keys
     #[command(subcommand)]
     Keys(keys::Verb),
+    /// Certificates of an authority, a server and clients
+    #[command(subcommand)]
+    Certs(certs::Verb),
     /// Print what a reverse proxy must be told so that it asks lokid about every request
     ProxyConfig {
         /// Which proxy
@@ -172,6 +177,7 @@ async fn run(cli: Cli) -> Done {
         Command::Enterprise(Enterprise::Audit(verb)) => verb.run(&common).await,
         Command::Run(verb) => verb.run(&common).await,
         Command::Keys(verb) => verb.run(&common).await,
+        Command::Certs(verb) => verb.run(&common).await,
         Command::ProxyConfig { proxy, host } => proxy::run(&common, proxy, host.as_deref()),
         Command::CheckAccess(verb) => verb.run(&common).await,
         Command::Config(verb) => verb.run(&common),

@@ -44,6 +44,8 @@ pub struct Limits {
     pub bad_credentials: Option<Rate>,
     /// Tokens one caller may make.
     pub token_creation: Option<Rate>,
+    /// Certificates one caller may ask for.
+    pub certificates: Option<Rate>,
     /// Requests of one caller.
     pub api: Option<Rate>,
     /// Requests of one caller to other apps.
@@ -66,6 +68,7 @@ pub(super) fn read(place: Place<'_>) -> Limits {
         callback: rate("callback"),
         bad_credentials: rate("bad_credentials"),
         token_creation: rate("token_creation"),
+        certificates: rate("certificates"),
         api: rate("api"),
         forward_auth: rate("forward_auth"),
         event_streams: place.number("limits.event_streams").unwrap_or(1000),

@@ -5,6 +5,7 @@
 
 pub mod apps;
 pub mod auth;
+pub mod certificates;
 pub mod keys;
 pub mod limits;
 mod metrics;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub apps: apps::Apps,
     /// What a run is here.
     pub runs: runs::Runs,
+    /// Client certificates, and those that we issue.
+    pub certificates: certificates::Certificates,
     /// How many refusals may wait to be written.
     pub audit_queue: usize,
     /// The tree these came from, for `config show`.
@@ -210,6 +213,7 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
         signing,
         audit_queue: place.number("enterprise.audit.queue").unwrap_or(8192),
         effective: reference::effective(root),
+        certificates: certificates::read(place, &server, &auth.roles),
         apps,
         auth,
         server,

@@ -59,6 +59,19 @@ pub struct Tls {
     pub cert: PathBuf,
     /// Key, PEM.
     pub key: PathBuf,
+    /// Whose client certificates are taken, if they are asked for.
+    pub clients: Option<Clients>,
+}
+
+/// What is asked of clients in the handshake.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// Authorities, PEM.
+    pub authorities: PathBuf,
+    /// Lists of revoked certificates, PEM.
+    pub lists: Option<PathBuf>,
+    /// Whether nobody connects without a certificate.
+    pub required: bool,
 }
 
 impl Server {
@@ -166,7 +179,8 @@ pub(super) fn check_url(text: &str) -> Result<Url, String> {
 
 pub(super) fn read_server(place: Place<'_>) -> Server {
     let port = place.number("server.port").unwrap_or_default();
-    let fallback = || Url::parse(&format!("http://localhost:{port}")).expect("a fixed form");
+    let scheme = if place.flag("server.tls.enabled") { "https" } else { "http" };
+    let fallback = || Url::parse(&format!("{scheme}://localhost:{port}")).expect("a fixed form");
     let public_url = place.text("server.public_url").and_then(|t| check_url(&t).ok()).unwrap_or_else(fallback);
     if public_url.path() != "/" || public_url.query().is_some() {
         place.fault("server.public_url", "must end after host and port: lokid serves its paths from the root");
@@ -192,11 +206,34 @@ pub(super) fn read_server(place: Place<'_>) -> Server {
         workers: place.number("server.workers"),
         max_connections: place.number("server.max_connections").unwrap_or(10_000),
         secret: secret.map(Secret::new),
-        tls: place.flag("server.tls.enabled").then(|| Tls {
-            cert: PathBuf::from(place.required("server.tls.cert")),
-            key: PathBuf::from(place.required("server.tls.key")),
-        }),
+        tls: read_tls(place),
     }
+}
+
+fn read_tls(place: Place<'_>) -> Option<Tls> {
+    let enabled = place.flag("server.tls.enabled");
+    let authorities = place.text("server.tls.client_ca").map(PathBuf::from);
+    if authorities.is_some() && !enabled {
+        place.fault("server.tls.client_ca", "is of no use without server.tls.enabled: true");
+    }
+    if authorities.is_none() && place.text("server.tls.client_crl").is_some() {
+        place.fault("server.tls.client_crl", "is of no use without server.tls.client_ca");
+    }
+    let required = place.text("server.tls.client_auth").as_deref() == Some("required");
+    if authorities.is_none() && required {
+        place.fault("server.tls.client_auth", "required needs server.tls.client_ca, the authorities to trust");
+    }
+    let dir = place.text("certs_dir").map(PathBuf::from);
+    let file = |key: &str, usual: &str| match (place.text(key), &dir) {
+        (None, Some(dir)) => dir.join(usual),
+        _ => PathBuf::from(place.required(key)),
+    };
+    let lists = place.text("server.tls.client_crl").map(PathBuf::from);
+    enabled.then(|| Tls {
+        cert: file("server.tls.cert", "server.pem"),
+        key: file("server.tls.key", "server.key"),
+        clients: authorities.map(|authorities| Clients { authorities, lists, required }),
+    })
 }
 
 pub(super) fn read_database(place: Place<'_>) -> Database {

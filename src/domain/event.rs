@@ -119,6 +119,14 @@ events! {
     KeyPromoted = "key.promote", Info, MustRecord;
     /// A signing key is no longer published.
     KeyRemoved = "key.remove", Info, MustRecord;
+    /// A certificate was issued.
+    CertificateIssued = "certificate.issue", Info, MustRecord;
+    /// A certificate that is there was handed out again, with its private key.
+    CertificateFetched = "certificate.fetch", Info, RecordOrCount;
+    /// An issued certificate was revoked.
+    CertificateRevoked = "certificate.revoke", Info, MustRecord;
+    /// The files of the TLS listener changed and were read again.
+    CertificateLoaded = "certificate.load", Info, MustRecord;
     /// A server read its settings.
     ConfigLoaded = "config.load", Info, MustRecord;
     /// Somebody verified the log.
@@ -145,6 +153,8 @@ pub enum ActorKind {
     Person,
     /// The holder of a token.
     Token,
+    /// The holder of a client certificate.
+    Certificate,
     /// Somebody at the machine's own terminal.
     Terminal,
     /// An identity provider.
@@ -161,6 +171,7 @@ impl ActorKind {
         match self {
             Self::Person => "person",
             Self::Token => "token",
+            Self::Certificate => "certificate",
             Self::Terminal => "terminal",
             Self::Provider => "provider",
             Self::System => "system",

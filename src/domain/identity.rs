@@ -6,6 +6,8 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use super::{
+    client_certificate::CertificateRule,
+    dns::{DomainName, DomainPattern},
     event::{Actor, ActorKind},
     scope::{Scope, ScopeSet},
     session::{Session, SessionId},
@@ -25,6 +27,8 @@ pub enum Credential {
     },
     /// A `loki_` token.
     Token(TokenId),
+    /// A client certificate; the SHA-256 of it in hexadecimal.
+    Certificate(Arc<str>),
     /// The command line on the machine that holds the database.
     Terminal,
 }
@@ -35,6 +39,7 @@ impl Credential {
         match self {
             Self::Session { .. } => "session",
             Self::Token(_) => "token",
+            Self::Certificate(_) => "certificate",
             Self::Terminal => "terminal",
         }
     }
@@ -74,6 +79,8 @@ pub struct Identity {
     pub username: Option<String>,
     /// The groups that the provider names.
     pub groups: Vec<String>,
+    /// For which domains the rule that let them in gives certificates.
+    pub domains: Arc<[DomainPattern]>,
 }
 
 impl Identity {
@@ -89,6 +96,23 @@ impl Identity {
             email_verified: false,
             username: None,
             groups: Vec::new(),
+            domains: Arc::default(),
+        }
+    }
+
+    /// The holder of a client certificate that fits a rule by `name`; `fingerprint` in hexadecimal.
+    pub fn of_certificate(rule: &CertificateRule, name: &str, fingerprint: &str, expires_at: Moment) -> Self {
+        Self {
+            actor: Actor::new(ActorKind::Certificate, name, rule.name.as_deref().unwrap_or(name)),
+            credential: Credential::Certificate(fingerprint.into()),
+            role: rule.role.clone(),
+            scopes: rule.scopes,
+            expires_at: Some(expires_at),
+            email: None,
+            email_verified: false,
+            username: None,
+            groups: Vec::new(),
+            domains: Arc::clone(&rule.domains),
         }
     }
 
@@ -104,6 +128,7 @@ impl Identity {
             email_verified: person.email_verified,
             username: person.username,
             groups: session.groups.clone(),
+            domains: Arc::default(),
         }
     }
 
@@ -119,7 +144,13 @@ impl Identity {
             email_verified: false,
             username: None,
             groups: Vec::new(),
+            domains: Arc::default(),
         }
+    }
+
+    /// Whether the rule that let them in gives certificates for this domain.
+    pub fn may_have(&self, domain: &DomainName) -> bool {
+        self.domains.iter().any(|pattern| pattern.allows(domain))
     }
 
     /// The address, if the provider vouches for it.
@@ -191,6 +222,10 @@ rights! {
     ManageTokens = Access::Scope(Scope::All);
     /// To see people and end their sessions.
     ManagePeople = Access::Scope(Scope::All);
+    /// To have certificates issued for domains that a rule gives them.
+    TakeCertificates = Access::Scope(Scope::Write);
+    /// To see and revoke issued certificates.
+    ManageCertificates = Access::Scope(Scope::All);
     /// To see and rotate our signing keys.
     ManageKeys = Access::Scope(Scope::All);
 }

@@ -3,7 +3,10 @@
 //! Nothing here does I/O, speaks HTTP or SQL, or reads a clock; time and randomness come in as
 //! arguments ([`time::Clock`] and [`entropy::Entropy`] are the two sources, handed out at the top).
 
+pub mod certificate;
 pub mod claim;
+pub mod client_certificate;
+pub mod dns;
 pub mod entropy;
 pub mod event;
 pub mod id;

@@ -26,6 +26,8 @@ pub enum Purpose {
     ProviderTokens,
     /// A private key that signs assertions, kept in the database.
     SigningKey,
+    /// The private key of an issued certificate, kept in the database.
+    CertificateKey,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Self::SignIn => b"lokid sign-in state v1",
             Self::ProviderTokens => b"lokid provider tokens v1",
             Self::SigningKey => b"lokid signing key v1",
+            Self::CertificateKey => b"lokid certificate key v1",
         }
     }
 }

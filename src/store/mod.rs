@@ -8,6 +8,7 @@
 #[macro_use]
 mod dialect;
 mod batch;
+pub mod certificates;
 pub mod ledger;
 mod open;
 pub mod people;

@@ -32,6 +32,7 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::runs::acts::ALL,
         super::runs::lines::ALL,
         super::tasks::ALL,
+        super::certificates::ALL,
     ];
     rooms.into_iter().flatten().copied()
 }

@@ -1,5 +1,5 @@
-//! A request's credential → a permit. Exactly one credential is read: the session cookie or the
-//! `Authorization` header. Every refusal is recorded, without the credential.
+//! A request's credential → a permit. Exactly one credential is read: the session cookie, the `Authorization`
+//! header, or the connection's client certificate when a rule knows it. Every refusal is recorded, without the credential.
 
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use super::{
     client::{Client, origin},
     csrf,
     limits::{Limiter, TooFast},
+    peer::Peer,
     problem::Problem,
 };
 use crate::{
-    actions::sessions,
+    actions::{listener, sessions},
     authn::{CredentialRefused, session::KnownSession},
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
@@ -28,7 +29,8 @@ impl<R: Right> FromRequest for Caller<R> {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let web = shared(req);
-        if let Some(identity) = known_token(&web, req).or_else(|| known_session(&web, req)) {
+        let known = known_token(&web, req).or_else(|| known_session(&web, req)).or_else(|| known_certificate(req));
+        if let Some(identity) = known {
             return Either::Left(ready(permit(&web, req, identity)));
         }
         let req = req.clone();
@@ -44,7 +46,7 @@ fn known_token(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (Some(value), None) = (headers.next(), headers.next()) else { return None };
     let ip = Client::of(req).ip;
-    if Web::has_session_cookie(req) {
+    if Web::has_session_cookie(req) || Peer::known(req).is_some() {
         return None;
     }
     web.app.authn.by_known_token(bearer(value.as_bytes())?, ip)
@@ -52,7 +54,7 @@ fn known_token(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
 
 /// The person of the one credential, if that is a session that is known without asking anybody.
 fn known_session(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
-    if req.headers().contains_key(AUTHORIZATION) {
+    if req.headers().contains_key(AUTHORIZATION) || Peer::known(req).is_some() {
         return None;
     }
     let known = sessions::resolve_known(&web.app, &web.session_secret(req)?)?;
@@ -60,6 +62,15 @@ fn known_session(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
     let identity = Arc::clone(&known.identity);
     req.extensions_mut().insert(known);
     Some(identity)
+}
+
+/// The holder of the connection's certificate, if that is the one credential and still good.
+fn known_certificate(req: &HttpRequest) -> Option<Arc<Identity>> {
+    let (peer, identity) = Peer::known(req)?;
+    if req.headers().contains_key(AUTHORIZATION) || Web::has_session_cookie(req) || !req.method().is_safe() {
+        return None;
+    }
+    peer.still_good().ok().map(|()| Arc::clone(identity))
 }
 
 /// The permit for `R`, or the refusal, recorded.
@@ -95,9 +106,20 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (header, second) = (headers.next(), headers.next());
     let cookie = Web::has_session_cookie(req);
-    if second.is_some() || (header.is_some() && cookie) {
-        let problem = Problem::bad_request("send one credential: either Authorization, once, or the session cookie");
+    let certificate = Peer::known(req);
+    let shown = [header.is_some(), cookie, certificate.is_some()].into_iter().filter(|is_shown| *is_shown).count();
+    if second.is_some() || shown > 1 {
+        let expected = match certificate {
+            Some((_, who)) => {
+                format!("the client certificate ({}), Authorization, or the session cookie", who.actor.id)
+            }
+            None => "either Authorization, once, or the session cookie".to_owned(),
+        };
+        let problem = Problem::bad_request(format!("send one credential: {expected}"));
         return Err(refused(web, req, "two_credentials", problem));
+    }
+    if let Some((peer, who)) = certificate {
+        return by_certificate(web, req, peer, who);
     }
     match header {
         Some(value) => {
@@ -115,8 +137,33 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
             }
             Ok(open_door())
         }
-        None => Err(Problem::unauthenticated()),
+        None => match Peer::of(req) {
+            Some(peer) => Err(unknown_certificate(web, req, peer)),
+            None => Err(Problem::unauthenticated()),
+        },
     }
+}
+
+/// A browser sends its certificate with whatever another site's page asks it to, so that page must not act.
+fn by_certificate(web: &Web, req: &HttpRequest, peer: &Peer, who: &Arc<Identity>) -> Result<Arc<Identity>, Problem> {
+    if !req.method().is_safe() {
+        csrf::same_origin(web, req)?;
+    }
+    peer.still_good().map(|()| Arc::clone(who)).map_err(|e| {
+        let event = listener::refusal(refusal(web, req, ""), &e, Some(&peer.certificate.facts));
+        let problem = Problem::invalid_token(format!("the client certificate ({}) is not good: {e}", who.actor.id));
+        counted(web, req, event.with("route", route(req)), problem)
+    })
+}
+
+/// The authorities let the certificate in, but no rule says what its holder may do.
+fn unknown_certificate(web: &Web, req: &HttpRequest, peer: &Peer) -> Problem {
+    let facts = &peer.certificate.facts;
+    let event = listener::describe(refusal(web, req, "certificate_no_rule"), facts);
+    let names: String = facts.names.listing().chars().filter(|c| !c.is_control()).take(200).collect();
+    let detail =
+        format!("no rule of enterprise.auth.mtls knows your client certificate ({names}); send another credential");
+    counted(web, req, event, Problem::invalid_token(detail))
 }
 
 /// Who sends a request that a proxy asks about: by the one credential of ours that it carries. A header
@@ -231,6 +278,10 @@ impl Standing {
         }
         let session = self.req.extensions().get::<Arc<KnownSession>>().cloned();
         if session.is_some_and(|known| !web.app.authn.still_lives(&known)) {
+            return false;
+        }
+        // Lists of revoked certificates change without a right being lost in the database.
+        if Peer::known(&self.req).is_some_and(|(peer, _)| peer.still_good().is_err()) {
             return false;
         }
         let epoch = web.app.store.rights().epoch();

@@ -25,6 +25,7 @@ use super::{
     client::{Client, NOBODY, RequestId},
     cookies::Shown,
     extract, forward, pages,
+    peer::Peer,
     problem::Problem,
     routes,
 };
@@ -180,7 +181,10 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
 
 /// Whether a request carries something that looks like a credential of ours, good or not.
 pub(super) fn shows_credential(req: &actix_web::HttpRequest) -> bool {
-    req.headers().contains_key(AUTHORIZATION) || Web::has_session_cookie(req) || Web::has_door_cookie(req)
+    req.headers().contains_key(AUTHORIZATION)
+        || Web::has_session_cookie(req)
+        || Web::has_door_cookie(req)
+        || Peer::known(req).is_some()
 }
 
 /// Errors that actix-web itself makes (a path that cannot be decoded, a broken request).
@@ -270,7 +274,7 @@ fn seal_headers(web: &Web, headers: &mut header::HeaderMap, client: &Client) {
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_STORE);
     }
-    if web.app.settings.server.public_url.scheme() == "https" {
+    if web.https_only {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, A_YEAR);
     }
     if let Ok(id) = HeaderValue::from_str(&client.request_id) {

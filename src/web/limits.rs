@@ -56,6 +56,8 @@ pub struct Limiters {
     pub bad_credentials: Limiter,
     /// Tokens one caller may make.
     pub token_creation: Limiter,
+    /// Certificates one caller may ask for.
+    pub certificates: Limiter,
     /// Requests of one caller.
     pub api: Limiter,
     /// Requests of one caller to other apps.
@@ -112,6 +114,7 @@ impl Limiters {
             callback: Limiter::new("callback", limits.callback),
             bad_credentials: Limiter::new("bad_credentials", limits.bad_credentials),
             token_creation: Limiter::new("token_creation", limits.token_creation),
+            certificates: Limiter::new("certificates", limits.certificates),
             api: Limiter::new("api", limits.api),
             forward_auth: Limiter::new("forward_auth", limits.forward_auth),
         }
@@ -133,7 +136,7 @@ impl Limiters {
     /// Forgets keys that have been quiet long enough to be as good as new.
     pub fn forget_idle(&self) {
         let by_peer = [&self.peer, &self.sign_in, &self.callback, &self.bad_credentials];
-        let by_caller = [&self.token_creation, &self.api, &self.forward_auth];
+        let by_caller = [&self.token_creation, &self.certificates, &self.api, &self.forward_auth];
         by_peer.into_iter().chain(by_caller).for_each(Limiter::forget_idle);
     }
 }
@@ -168,6 +171,7 @@ mod tests {
             callback: limiter("off"),
             bad_credentials: limiter("off"),
             token_creation: limiter("off"),
+            certificates: limiter("off"),
             api: limiter("off"),
             forward_auth: limiter("off"),
         };

@@ -15,6 +15,7 @@ mod forward;
 mod front;
 pub mod limits;
 mod pages;
+mod peer;
 mod problem;
 pub mod routes;
 pub mod server;
@@ -50,6 +51,8 @@ pub struct Web {
     hosts: Vec<String>,
     /// Whether cookies can be `Secure`: everything but plain HTTP on loopback.
     secure: bool,
+    /// Whether browsers may remember that this host speaks HTTPS only. Never of localhost, which other programs share.
+    https_only: bool,
 }
 
 impl Web {
@@ -57,8 +60,9 @@ impl Web {
     pub fn new(app: Arc<App>, port: u16) -> Self {
         let cookie_key = Key::from(&app.sealer.derive::<64>(b"lokid session cookie v1")[..]);
         let server = &app.settings.server;
-        let secure =
-            server.public_url.scheme() == "https" || !server.public_url.host_str().is_some_and(is_loopback_host);
+        let is_local = server.public_url.host_str().is_some_and(is_loopback_host);
+        let is_https = server.public_url.scheme() == "https";
+        let (secure, https_only) = (is_https || !is_local, is_https && !is_local);
         let mut hosts = server.allowed_hosts.clone();
         hosts.push(server.authority());
         if server.is_on_loopback() {
@@ -75,6 +79,7 @@ impl Web {
             cookie_key,
             hosts,
             secure,
+            https_only,
         }
     }
 

@@ -31,11 +31,20 @@ pub struct Problem {
     pub(super) sign_in_helps: bool,
     /// A sign-in that is not fresh enough: where to go for a fresh one.
     pub(super) fresh_sign_in: bool,
+    /// A word that programs can go by, where the status alone does not say it.
+    pub(super) code: Option<&'static str>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), headers: Vec::new(), sign_in_helps: false, fresh_sign_in: false }
+        Self {
+            status,
+            detail: detail.into(),
+            headers: Vec::new(),
+            sign_in_helps: false,
+            fresh_sign_in: false,
+            code: None,
+        }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -76,14 +85,17 @@ impl Problem {
 
     /// The body of `application/problem+json`.
     pub(super) fn json(&self, request_id: &str) -> String {
-        serde_json::json!({
+        let mut body = serde_json::json!({
             "type": "about:blank",
             "title": self.title(),
             "status": self.status.as_u16(),
             "detail": self.detail,
             "instance": format!("urn:lokid:request:{request_id}"),
-        })
-        .to_string()
+        });
+        if let Some(code) = self.code {
+            body["code"] = code.into();
+        }
+        body.to_string()
     }
 
     pub(super) fn title(&self) -> &'static str {
@@ -172,7 +184,11 @@ impl From<ActError> for Problem {
             | ActError::Conflict(_)
             | ActError::Step(_)
             | ActError::Mint(MintRefused::NameTaken(_) | MintRefused::TooMany(_)) => StatusCode::CONFLICT,
-            ActError::TooWide { .. } | ActError::NeedsFreshSignIn | ActError::NotAdmitted(_) => StatusCode::FORBIDDEN,
+            ActError::TooWide { .. }
+            | ActError::NeedsFreshSignIn
+            | ActError::NotAdmitted(_)
+            | ActError::DomainNotAllowed(_) => StatusCode::FORBIDDEN,
+            ActError::RenewTooSoon { .. } => StatusCode::TOO_MANY_REQUESTS,
             ActError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             ActError::Oidc(OidcError::Unreachable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             ActError::Oidc(_) => StatusCode::BAD_REQUEST,
@@ -183,6 +199,14 @@ impl From<ActError> for Problem {
             e => {
                 let mut problem = Self::new(status, e.to_string());
                 problem.fresh_sign_in = matches!(e, ActError::NeedsFreshSignIn);
+                match e {
+                    ActError::DomainNotAllowed(_) => problem.code = Some("domain_not_allowed"),
+                    ActError::RenewTooSoon { wait, .. } => {
+                        problem.code = Some("renew_too_soon");
+                        return problem.with(RETRY_AFTER, (wait.as_secs() + 1).to_string());
+                    }
+                    _ => {}
+                }
                 problem
             }
         }

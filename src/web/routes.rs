@@ -86,6 +86,8 @@ routes! {
         DELETE api::tasks::delete, Scope(Write);
     }
     "/api/tasks/{id}/move" { POST api::tasks::shift, Scope(Write); }
+    "/api/certificate" { POST api::certificates::obtain, Scope(Write); }
+    "/api/certificate/renew" { POST api::certificates::renew, Scope(Write); }
     "/" { GET pages::overview::show, Scope(Read); }
     "/login" { GET pages::login::show, Open; }
     "/login/local/{code}" { GET pages::login::link, Open; POST pages::login::use_link, Open; }
@@ -110,6 +112,8 @@ routes! {
     "/keys" { GET pages::keys::show, Scope(All); }
     "/keys/add" { POST pages::keys::add, Scope(All); }
     "/keys/{kid}/{step}" { POST pages::keys::take, Scope(All); }
+    "/certificates" { GET pages::certificates::show, Scope(All); }
+    "/certificates/{id}/revoke" { POST pages::certificates::revoke, Scope(All); }
     "/account" { GET pages::account::show, Person; }
     "/account/sessions/{id}/end" { POST pages::account::end_one, Person; }
     "/account/end-everywhere" { POST pages::account::end_everywhere, Person; }
@@ -127,6 +131,8 @@ routes! {
     "/.well-known/jwks.json" { GET api::well_known::jwks, Open; }
     "/.well-known/pomerium/jwks.json" { GET api::well_known::jwks, Open; }
     "/.well-known/openid-configuration" { GET api::well_known::openid_configuration, Open; }
+    "/.well-known/crl.pem" { GET api::certificates::list_as_pem, Open; }
+    "/.well-known/crl.der" { GET api::certificates::list_as_der, Open; }
     "/openapi.json" { GET api::openapi::document, Open; }
     "/static/{name}" { GET assets::serve, Open; }
     "/favicon.ico" { GET assets::favicon, Open; }

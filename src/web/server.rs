@@ -13,15 +13,11 @@ use actix_web::{
     middleware::from_fn,
     web::{self, Data},
 };
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
 
-use super::{Web, api, front, routes};
+use super::{Web, api, front, peer, routes};
 use crate::{
-    actions::App,
-    config::server::{Server as Settings, Tls},
+    actions::{App, listener::ListenerRefused},
+    config::server::Server as Settings,
 };
 
 /// Headers slower than this are cut off.
@@ -37,9 +33,9 @@ pub enum ListenError {
     /// The address.
     #[error("cannot listen on {0}: {1}")]
     Address(String, io::Error),
-    /// The certificate or its key.
-    #[error("server.tls: {0}: {1}")]
-    Tls(String, String),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] ListenerRefused),
 }
 
 /// A bound listener: who comes now waits until [`serve`] starts.
@@ -71,7 +67,7 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> Result<(Server, Data<Web>)
     let address = listener.local_addr().map_err(|e| ListenError::Address(settings.host.clone(), e))?;
     cut_off_readers(&listener, app.settings.limits.unread_timeout)
         .map_err(|e| ListenError::Address(address.to_string(), e))?;
-    let shared = Data::new(Web::new(app, address.port()));
+    let shared = Data::new(Web::new(Arc::clone(&app), address.port()));
     let for_workers = shared.clone();
     let mut server = HttpServer::new(move || configured(for_workers.clone()))
         .client_request_timeout(HEADERS_WITHIN)
@@ -84,8 +80,12 @@ pub fn serve(app: Arc<App>, listener: TcpListener) -> Result<(Server, Data<Web>)
         server = server.workers(workers);
     }
     let refused = |e| ListenError::Address(address.to_string(), e);
-    let server = match &settings.tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls_config(tls)?).map_err(refused)?,
+    if let Some(gate) = app.listener.as_ref().and_then(|listener| listener.gate.clone()) {
+        let web = shared.clone();
+        server = server.on_connect(move |connection, kept| peer::on_connect(&web, &gate, connection, kept));
+    }
+    let server = match &app.listener {
+        Some(tls) => server.listen_rustls_0_23(listener, tls.config(&app.clock)?).map_err(refused)?,
         None => server.listen(listener).map_err(refused)?,
     };
     Ok((server.run(), shared))
@@ -114,18 +114,6 @@ pub fn serve_metrics(shared: Data<Web>, listener: TcpListener) -> Result<Server,
         .shutdown_timeout(1)
         .disable_signals();
     Ok(server.listen(listener).map_err(refused)?.run())
-}
-
-fn tls_config(tls: &Tls) -> Result<ServerConfig, ListenError> {
-    let wrong = |path: &std::path::Path, e: String| ListenError::Tls(path.display().to_string(), e);
-    let chain = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| wrong(&tls.cert, e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|e| wrong(&tls.key, e.to_string()))?;
-    ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|e| wrong(&tls.cert, e.to_string()))
 }
 
 /// Everything that [`serve`] serves, for callers that bring their own server (tests, the bench).

@@ -19,6 +19,7 @@ fn every_verb_explains_itself() {
       enterprise    Tokens and the audit log
       run           Runs of a server: start, stop, list, follow their logs
       keys          Signing keys
+      certs         Certificates of an authority, a server and clients
       proxy-config  Print what a reverse proxy must be told so that it asks lokid about every request
       check-access  Say which rule lets somebody into an app behind the door, or does not
       config        Look at the configuration
@@ -140,6 +141,13 @@ fn every_other_verb_shows_its_usage() {
         "keys rotate promote",
         "keys rotate remove",
         "keys revoke",
+        "certs",
+        "certs ca",
+        "certs server",
+        "certs client",
+        "certs jwt",
+        "certs revoke",
+        "certs verify",
         "check-access",
         "proxy-config",
         "config",

@@ -9,6 +9,7 @@ use std::{
 use serde_json::Value;
 
 mod access;
+mod certs;
 mod config;
 mod help;
 mod keys;

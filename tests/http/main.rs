@@ -7,6 +7,8 @@ mod clients;
 mod door;
 #[path = "../support/jose.rs"]
 mod jose;
+#[path = "../support/pki.rs"]
+mod pki;
 #[path = "../support/provider.rs"]
 mod provider;
 #[path = "../support/workshop.rs"]
@@ -15,6 +17,7 @@ mod workshop;
 mod access;
 mod assertion;
 mod callback;
+mod certificates;
 mod credentials;
 mod cross_site;
 mod discovery;
@@ -25,6 +28,7 @@ mod lifetimes;
 mod limits;
 mod logout;
 mod metrics;
+mod mtls;
 mod oidc;
 mod openapi;
 mod outage;

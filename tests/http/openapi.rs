@@ -42,7 +42,7 @@ async fn every_api_route_is_documented_and_every_documented_route_exists() {
 async fn every_operation_names_its_credentials_unless_it_is_open() {
     let door = Door::open(&[]).await;
     let document = Anonymous(&door).get("/openapi.json").await.json();
-    assert_eq!(document["security"], serde_json::json!([{"token": []}, {"session": []}]));
+    assert_eq!(document["security"], serde_json::json!([{"token": []}, {"session": []}, {"certificate": []}]));
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
             let open =

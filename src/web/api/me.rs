@@ -11,15 +11,15 @@ use crate::domain::{
 /// The caller, as lokid sees it.
 #[derive(Debug, serde::Serialize, ToSchema)]
 pub(in crate::web) struct Me<'a> {
-    /// `person`, `token` or `terminal`.
+    /// `person`, `token`, `certificate` or `terminal`.
     kind: &'static str,
-    /// Public id of the person or token.
+    /// Public id of the person or token, or the name in the certificate by which it is known.
     id: &'a str,
     /// What it is called.
     name: &'a str,
     /// A person's address.
     email: Option<&'a str>,
-    /// By what it proved itself: `session`, `token` or `terminal`.
+    /// By what it proved itself: `session`, `token`, `certificate` or `terminal`.
     authenticated_by: &'static str,
     /// The role, when there is one by name.
     role: Option<&'a str>,

@@ -1,6 +1,7 @@
 //! The REST API: one file a resource. Answers are JSON, errors `application/problem+json`.
 
 pub mod audit;
+pub(super) mod certificates;
 pub(super) mod events;
 pub(super) mod health;
 pub(super) mod me;

@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{RefOr, path::Operation},
 };
 
-use super::{audit, events, health, me, metrics, runs, status, tasks, tokens, well_known};
+use super::{audit, certificates, events, health, me, metrics, runs, status, tasks, tokens, well_known};
 use crate::web::apps;
 
 #[derive(OpenApi)]
@@ -46,13 +46,17 @@ use crate::web::apps;
         tasks::change,
         tasks::shift,
         tasks::delete,
+        certificates::obtain,
+        certificates::renew,
+        certificates::list_as_pem,
+        certificates::list_as_der,
         health::live,
         health::ready,
         well_known::jwks,
         well_known::openid_configuration,
         apps::fetch,
     ),
-    security(("token" = []), ("session" = [])),
+    security(("token" = []), ("session" = []), ("certificate" = [])),
     modifiers(&Credentials)
 )]
 struct Document;
@@ -66,6 +70,12 @@ impl Modify for Credentials {
         components.add_security_scheme("token", SecurityScheme::Http(token));
         let cookie = ApiKeyValue::with_description("__Host-loki_session", "A signed-in browser");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        let certificate = SecurityScheme::MutualTls {
+            description: Some("A client certificate that a rule knows".into()),
+            deprecated: None,
+            extensions: None,
+        };
+        components.add_security_scheme("certificate", certificate);
         for item in document.paths.paths.values_mut() {
             let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
             methods.into_iter().flatten().for_each(describe);

@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 pub(super) mod audit;
+pub(super) mod certificates;
 mod chart;
 pub(super) mod error;
 pub(super) mod keys;
@@ -72,6 +73,7 @@ impl Shell {
         if who.scopes.allows(Scope::All) {
             links.push(("/people", "People"));
             links.push(("/keys", "Keys"));
+            links.push(("/certificates", "Certificates"));
         }
         if session.is_some() {
             links.push(("/account", "Account"));
