@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod domain;
+pub mod issuers;
 pub mod keys;
 pub mod oidc;
 pub mod pki;

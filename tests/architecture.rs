@@ -13,7 +13,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["config", "telemetry"],
-    &["store", "keys", "pki"],
+    &["store", "keys", "pki", "issuers"],
     &["authn", "oidc", "audit", "runner"],
     &["actions"],
     &["web", "demo"],

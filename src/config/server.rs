@@ -159,7 +159,7 @@ pub fn is_loopback_host(host: &str) -> bool {
 }
 
 /// Whether a URL may be called: `https`, or `http` on loopback, without credentials or fragment.
-pub(super) fn check_url(text: &str) -> Result<Url, String> {
+pub fn check_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|e| format!("an absolute URL ({e})"))?;
     let loopback = match url.host() {
         Some(Host::Domain(name)) => is_loopback_host(name),

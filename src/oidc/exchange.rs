@@ -7,8 +7,8 @@ use openidconnect::{
     core::{CoreClient, CoreErrorResponseType, CoreTokenResponse, CoreTokenType},
 };
 
-use super::{OidcError, Provider, http::HttpError, provider::Metadata};
-use crate::config::auth::ClientAuth;
+use super::{OidcError, Provider, provider::Metadata};
+use crate::{config::auth::ClientAuth, issuers::http::HttpError};
 
 type Client = CoreClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 

@@ -4,8 +4,7 @@ use data_encoding::BASE64URL_NOPAD;
 use openidconnect::core::CoreJsonWebKey;
 use serde_json::Value;
 
-/// More keys than any provider has; the rest is ignored.
-const MOST: usize = 64;
+use crate::issuers::jwk::{MOST, is_usable};
 
 /// The usable keys of a provider, each in the two forms that verifiers want.
 #[derive(Debug, Clone, Default)]
@@ -113,27 +112,6 @@ impl Header {
 
 const ALGORITHMS: [&str; 7] = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"];
 
-/// For signatures, of a known type, and strong enough.
-fn is_usable(key: &Value) -> bool {
-    let text = |name: &str| key.get(name).and_then(Value::as_str);
-    let length = |name: &str| text(name).and_then(|t| BASE64URL_NOPAD.decode(t.as_bytes()).ok()).map(|b| b.len());
-    let for_signatures = text("use").is_none_or(|u| u == "sig")
-        && match key.get("key_ops") {
-            None => true,
-            Some(Value::Array(ops)) => ops.iter().any(|op| op == "verify"),
-            Some(_) => false,
-        };
-    let strong = match (text("kty"), text("crv")) {
-        (Some("RSA"), _) => {
-            length("n").is_some_and(|n| (256..=1024).contains(&n)) && length("e").is_some_and(|e| e <= 8)
-        }
-        (Some("EC"), Some("P-256" | "P-384")) | (Some("OKP"), Some("Ed25519")) => true,
-        _ => false,
-    };
-    // A published private key is nobody's proof.
-    for_signatures && strong && key.get("d").is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -145,18 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_foreign_and_private_keys_are_left_out() {
-        let with = |name: &str, value: Value| {
-            let mut key = rsa(256);
-            key[name] = value;
-            key
-        };
-        assert!(is_usable(&rsa(256)) && is_usable(&with("use", json!("sig"))));
-        assert!(is_usable(&with("key_ops", json!(["verify"]))));
-        for bad in [rsa(128), with("use", json!("enc")), with("key_ops", json!(["encrypt"])), with("d", json!("AQ"))] {
-            assert!(!is_usable(&bad), "{bad}");
-        }
-        assert!(!is_usable(&json!({"kty": "oct", "k": "AAAA"})));
+    fn what_cannot_be_used_is_left_out() {
         assert_eq!(KeySet::read(&json!({"keys": [rsa(256), rsa(128), 7]})).unwrap().keys.len(), 1);
         assert!(KeySet::read(&json!({"keys": {}})).is_none());
     }

@@ -1,12 +1,11 @@
 //! The relying party: a person's sign-in at an OpenID provider, and everything that follows from it.
 //!
 //! `openidconnect` does the flow and the signatures; what it leaves open is closed here: bounded answers
-//! without redirects ([`http`]), filtered and refreshed keys ([`keyset`]), the checks of an ID token that
+//! without redirects ([`crate::issuers::http`]), filtered and refreshed keys ([`keyset`]), the checks of an ID token that
 //! it does not make ([`id_token`]), response parameters ([`callback`]) and back-channel logout ([`logout`]).
 
 pub mod callback;
 mod exchange;
-pub mod http;
 mod id_token;
 mod keyset;
 pub mod login;

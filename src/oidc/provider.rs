@@ -8,14 +8,11 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{
-    OidcError,
-    http::{CaRefused, HttpClient},
-    keyset::KeySet,
-};
+use super::{OidcError, keyset::KeySet};
 use crate::{
     config::auth::{ClientAuth, Provider as Configured},
     domain::time::{Clock, Moment},
+    issuers::http::{CaRefused, HttpClient, HttpError},
     keys::sign::{KeyRefused, SigningKey},
 };
 
@@ -269,7 +266,7 @@ impl Provider {
     async fn read(&self, now: Moment) -> Result<Metadata, OidcError> {
         let unreachable = |what: &str| {
             let what = what.to_owned();
-            move |e: super::http::HttpError| OidcError::Unreachable(format!("{what}: {e}"))
+            move |e: HttpError| OidcError::Unreachable(format!("{what}: {e}"))
         };
         let issuer = &self.settings.issuer;
         let document = self.http.json(&self.discovery_address()).await.map_err(unreachable("discovery"))?;

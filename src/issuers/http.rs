@@ -1,8 +1,11 @@
-//! Outgoing HTTP to a provider: no redirect is followed, every body and every wait is bounded.
+//! Outgoing HTTP to providers and issuers: no redirect is followed, every body and every wait is bounded.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use openidconnect::{HttpRequest, HttpResponse};
+use serde_json::Value;
+
+use crate::domain::time::Moment;
 
 /// The longest answer that is read: discovery, keys, tokens and UserInfo are all far below it.
 const LONGEST: usize = 1 << 20;
@@ -88,8 +91,10 @@ impl HttpClient {
         }
         let mut out = HttpResponse::new(body);
         *out.status_mut() = answer.status();
-        if let Some(kind) = answer.headers().get("content-type") {
-            out.headers_mut().insert("content-type", kind.clone());
+        for name in ["content-type", "cache-control", "age", "date"] {
+            if let Some(value) = answer.headers().get(name) {
+                out.headers_mut().insert(name, value.clone());
+            }
         }
         Ok(out)
     }
@@ -98,7 +103,15 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`HttpError`], also for any status but 200 and anything but JSON.
-    pub async fn json(&self, url: &str) -> Result<serde_json::Value, HttpError> {
+    pub async fn json(&self, url: &str) -> Result<Value, HttpError> {
+        self.document(url).await.map(|document| document.value)
+    }
+
+    /// Reads a JSON document with what its headers say of it.
+    ///
+    /// # Errors
+    /// [`HttpError`], also for any status but 200 and anything but JSON.
+    pub async fn document(&self, url: &str) -> Result<Document, HttpError> {
         let mut request = HttpRequest::new(Vec::new());
         *request.uri_mut() = url.parse().map_err(|_| HttpError::Malformed)?;
         request.headers_mut().insert("accept", "application/json".parse().map_err(|_| HttpError::Malformed)?);
@@ -106,6 +119,62 @@ impl HttpClient {
         if answer.status().as_u16() != 200 {
             return Err(HttpError::Malformed);
         }
-        serde_json::from_slice(answer.body()).map_err(|_| HttpError::Malformed)
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        Ok(Document {
+            value: serde_json::from_slice(answer.body()).map_err(|_| HttpError::Malformed)?,
+            keep: keep(header("cache-control"), header("age")),
+            date: header("date").and_then(moment),
+        })
+    }
+}
+
+/// A JSON document with what its headers say of it.
+#[derive(Debug)]
+pub struct Document {
+    /// The document.
+    pub value: Value,
+    /// How long it may be kept (RFC 9111 §4.2); `None` when nothing is said.
+    pub keep: Option<Duration>,
+    /// The time by the clock of whoever sent it.
+    pub date: Option<Moment>,
+}
+
+/// `max-age` less `Age`; nothing at all where keeping is forbidden.
+fn keep(cache_control: Option<&str>, age: Option<&str>) -> Option<Duration> {
+    let directives = || cache_control.unwrap_or_default().split(',').map(|d| d.trim().to_ascii_lowercase());
+    if directives().any(|d| d == "no-store" || d == "no-cache") {
+        return Some(Duration::ZERO);
+    }
+    let max_age = directives().find_map(|d| d.strip_prefix("max-age=")?.trim_matches('"').parse::<u64>().ok())?;
+    let age = age.and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or_default();
+    Some(Duration::from_secs(max_age.saturating_sub(age)))
+}
+
+/// `Fri, 27 Nov 2026 23:17:04 GMT` (RFC 9110 §5.6.7).
+fn moment(text: &str) -> Option<Moment> {
+    let read = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Moment::from_millis(read.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_kept_as_long_as_its_headers_say() {
+        let seconds = |cache: &str, age: &str| keep(Some(cache), Some(age)).map(|d| d.as_secs());
+        assert_eq!(seconds("public, max-age=3600, must-revalidate", ""), Some(3600));
+        assert_eq!((seconds("Max-Age=\"60\"", "20"), seconds("max-age=60", "90")), (Some(40), Some(0)));
+        assert_eq!(
+            (seconds("max-age=60, no-store", ""), seconds("public", "9"), keep(None, None)),
+            (Some(0), None, None)
+        );
+        assert_eq!((seconds("max-age=-1", ""), seconds("x-max-age=9", "")), (None, None));
+    }
+
+    #[test]
+    fn a_date_is_read_as_http_writes_it() {
+        assert_eq!(moment("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Moment::from_seconds(784_111_777)));
+        assert_eq!(moment("yesterday"), None);
     }
 }
