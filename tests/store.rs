@@ -6,6 +6,7 @@ mod support;
 mod store {
     mod certificates;
     mod clash;
+    mod exchange;
     mod files;
     mod filter;
     mod keys;

@@ -8,6 +8,16 @@ const WORK = [
   ['Write down what the door must hold', 'done', 'high'], ['Rotate the staging secrets', 'in_progress', 'critical'],
   ['Ask the auditors what they would like to see first', 'pending', 'medium'], ['Retire the old proxy', 'pending', 'low'],
 ];
+/** A job's token of an issuer that the house trusts, with a signature that is nobody's. */
+const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+const FOREIGN_TOKEN = [
+  part({ alg: 'RS256', kid: 'a', typ: 'JWT' }),
+  part({
+    iss: 'https://token.actions.githubusercontent.com', aud: 'https://loki.example.com/', sub: 'repo:acme/app:environment:production',
+    repository: 'acme/app', repository_id: '42', repository_owner_id: '7', environment: 'production', event_name: 'push', exp: 1790000000,
+  }),
+  'AAAA',
+].join('.');
 const LONG_NAME = 'nightly-build-of-everything-on-every-platform';
 
 /** Fills a house so that lists are not empty: tokens live and revoked, calls accepted and refused. */
@@ -19,6 +29,7 @@ export async function furnish(house) {
   await curl(`${house.url}/api/status`, { token: kept });
   await revoke(admin, 'retired');
   await curl(`${house.url}/api/status`, { token: gone });
+  await curl(`${house.url}/api/status`, { token: FOREIGN_TOKEN });
   for (const [title, status, priority] of WORK) {
     await curl(`${house.url}/api/tasks`, { token: kept, json: { title, status, priority } });
   }
@@ -78,6 +89,17 @@ export const gallery = [
   { name: 'runs-viewer', as: 'viewer', visit: (person) => go(person, '/runs') },
   { name: 'keys', as: 'admin', visit: (person) => go(person, '/keys') },
   { name: 'certificates', as: 'admin', visit: (person) => go(person, '/certificates') },
+  { name: 'explain', as: 'admin', visit: (person) => go(person, '/explain-token') },
+  {
+    name: 'explain-refused',
+    as: 'admin',
+    visit: async (person) => {
+      await go(person, '/explain-token');
+      await person.page.getByLabel('JWT').fill(FOREIGN_TOKEN);
+      await person.page.getByRole('button', { name: 'Explain', exact: true }).click();
+      await person.page.getByRole('heading', { name: 'It is refused' }).waitFor();
+    },
+  },
   { name: 'account', as: 'admin', visit: (person) => go(person, '/account') },
   { name: 'overview-viewer', as: 'viewer', visit: (person) => go(person, '/') },
   { name: 'forbidden', as: 'viewer', visit: (person) => go(person, '/people') },

@@ -45,6 +45,10 @@ export async function openHouse({ database = 'sqlite', way, oidc = {}, rbac = {}
     enterprise: {
       auth: {
         enabled: true,
+        jwt: [{
+          preset: 'github-actions', audience: 'https://loki.example.com', jwks_url: 'http://127.0.0.1:9/keys',
+          rules: [{ name: 'deploy', claims: { repository_id: '42', environment: 'prod' } }],
+        }],
         oidc: [{
           id: 'main', name: PROVIDER_NAME, issuer: provider.issuer, ...client,
           scopes: ['openid', 'email', 'profile'], groups_claim: 'groups', userinfo: 'when_needed', ...oidc,

@@ -14,13 +14,14 @@ use super::{
 };
 use crate::{
     audit::EventQueue,
-    authn::Authn,
+    authn::{Authn, workload::Workloads},
     config::{Settings, server::Database},
     domain::{
         entropy::Entropy,
         event::{NewEvent, Origin},
         time::{Clock, Moment},
     },
+    issuers::http::CaRefused,
     keys::{keyring::Keyring, seal::Sealer},
     oidc::{Providers, provider::ProviderRefused},
     store::{OpenError, Store, open_place},
@@ -72,6 +73,9 @@ pub enum StartError {
     /// A provider.
     #[error(transparent)]
     Provider(#[from] ProviderRefused),
+    /// An issuer of workload tokens.
+    #[error("enterprise.auth.jwt ({0}): ca_file: {1}")]
+    Issuer(String, CaRefused),
     /// Its signing keys.
     #[error(transparent)]
     Keys(#[from] KeysRefused),
@@ -96,11 +100,12 @@ impl App {
         let sealer = sealer(&settings)?;
         let keys = ArcSwap::from_pointee(keys::ring(&settings, &store, &sealer, clock.now(), is_server).await?);
         let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
+        let workloads = Workloads::new(&settings, &clock).map_err(|(id, e)| StartError::Issuer(id, e))?;
         let events = EventQueue::start(store.clone(), clock.clone(), settings.audit_queue);
         let tls = settings.server.tls.as_ref().filter(|_| is_server);
         let listener = tls.map(|tls| Listener::start(tls, &clock, &events)).transpose()?;
         let app = Arc::new(Self {
-            authn: Authn::new(store.clone(), clock.clone(), settings.auth.sessions, CACHED),
+            authn: Authn::new(store.clone(), clock.clone(), &settings.auth, workloads, CACHED),
             events,
             listener,
             revocation_list: LastList::default(),

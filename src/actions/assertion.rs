@@ -110,6 +110,8 @@ fn credential(who: &Identity) -> &str {
         Credential::Session { id, .. } => id.as_str(),
         Credential::Token(id) => id.as_str(),
         Credential::Certificate(fingerprint) => fingerprint,
+        Credential::Workload(token) => &token.id,
+        Credential::PresharedKey(_) => &who.actor.id,
         Credential::Terminal => "terminal",
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::App;
 use crate::{
+    authn::uses::Arrival,
     domain::event::{Actor, ActorKind, EventName, NewEvent, Origin},
     store::{
         StoreError,
@@ -56,6 +57,13 @@ pub async fn write_uses(app: &App) -> Result<(), StoreError> {
         let event = NewEvent::new(at, EventName::TokenUsed, actor).on("token", id.as_str());
         let ip = gathered.tokens.get(&id).map(|(_, from)| from.clone());
         app.note(event, &Origin { ip, ..Origin::default() });
+    }
+    for Arrival { actor, rule, at, from } in gathered.arrivals {
+        let mut event = NewEvent::new(at, EventName::TokenUsed, actor);
+        if !rule.is_empty() {
+            event = event.with("rule", rule);
+        }
+        app.note(event, &Origin { ip: Some(from), ..Origin::default() });
     }
     let uses: Vec<_> = gathered.tokens.into_iter().map(|(id, (at, from))| (id, at, from)).collect();
     for piece in uses.chunks(500) {

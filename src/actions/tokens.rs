@@ -83,7 +83,9 @@ async fn mint_for(app: &App, who: &Identity, request: TokenRequest, from: &Origi
     let (owner, limit) = match &who.credential {
         Credential::Session { .. } => (who.actor.id.clone(), Some(app.settings.auth.max_active_per_user)),
         Credential::Token(id) => (id.as_str().to_owned(), None),
-        Credential::Certificate(_) => (who.actor.id.clone(), None),
+        Credential::Certificate(_) | Credential::Workload(_) | Credential::PresharedKey(_) => {
+            (who.actor.id.clone(), None)
+        }
         Credential::Terminal => ("local".to_owned(), None),
     };
     let lifetime = app.settings.auth.lifetimes.grant(request.days);

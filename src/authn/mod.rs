@@ -4,15 +4,20 @@
 //! Nothing here writes: when and from where a credential was used is gathered in [`uses`] and stored in
 //! batches by whoever calls [`uses::Uses::drain`].
 
+mod psk;
 pub mod session;
 pub mod token;
 pub mod uses;
+pub mod workload;
 
 use std::hash::Hash;
 
 use quick_cache::{UnitWeighter, sync};
 
+use workload::{WorkloadRefused, Workloads};
+
 use crate::{
+    config::auth::Auth,
     domain::{
         session::SessionLimits,
         spread::Spread,
@@ -29,6 +34,9 @@ pub struct Authn {
     limits: SessionLimits,
     tokens: token::Cache,
     sessions: session::Cache,
+    preshared_keys: psk::Holders,
+    /// Issuers of signed tokens.
+    pub workloads: Workloads,
     /// Which credentials were used, and when, since it was last asked.
     pub uses: uses::Uses,
 }
@@ -58,6 +66,12 @@ pub enum CredentialRefused {
         /// When.
         at: Moment,
     },
+    /// A signed token of somebody else.
+    #[error(transparent)]
+    Workload(#[from] WorkloadRefused),
+    /// No such pre-shared key.
+    #[error("the pre-shared key is not known here")]
+    UnknownKey,
     /// The browser's session is over or was never one.
     #[error("the session is over; sign in again")]
     NoSession,
@@ -74,6 +88,8 @@ impl CredentialRefused {
             Self::UnknownToken => "unknown_token",
             Self::ExpiredToken { .. } => "expired_token",
             Self::RevokedToken { .. } => "revoked_token",
+            Self::Workload(e) => e.reason(),
+            Self::UnknownKey => "unknown_psk",
             Self::NoSession => "no_session",
             Self::Unavailable(_) => "unavailable",
         }
@@ -91,8 +107,11 @@ fn digest_cache<K: Hash + Eq + Clone, V: Clone>(capacity: u64) -> DigestCache<K,
 
 impl Authn {
     /// With at most `capacity` tokens and as many sessions in memory.
-    pub fn new(store: Store, clock: Clock, limits: SessionLimits, capacity: u64) -> Self {
+    pub fn new(store: Store, clock: Clock, auth: &Auth, workloads: Workloads, capacity: u64) -> Self {
+        let limits = auth.sessions;
         Self {
+            preshared_keys: psk::Holders::new(&auth.preshared_keys),
+            workloads,
             store,
             clock,
             limits,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::domain::{
+    event::Actor,
     session::SessionId,
     time::Moment,
     token::{TokenId, TokenName},
@@ -39,6 +40,21 @@ pub enum Use {
         /// When.
         at: Moment,
     },
+    /// A bearer of a workload token or a pre-shared key came for the first time in a while.
+    FirstOfAutomation(Arrival),
+}
+
+/// That automation which proves itself otherwise than by a token of ours came.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Who.
+    pub actor: Actor,
+    /// The rule that let it in; empty for none.
+    pub rule: String,
+    /// When.
+    pub at: Moment,
+    /// From where.
+    pub from: String,
 }
 
 /// What has gathered since the last drain, one place for each credential.
@@ -50,6 +66,8 @@ pub struct Gathered {
     pub sessions: HashMap<SessionId, Moment>,
     /// Tokens that were used for the first time in a while.
     pub first_uses: Vec<(TokenId, TokenName, Moment)>,
+    /// Automation that came otherwise, for the first time in a while.
+    pub arrivals: Vec<Arrival>,
 }
 
 /// More credentials than this between two drains are not noted: their last use stays a little older.
@@ -63,13 +81,15 @@ impl Uses {
     /// Notes a use. Each credential comes here at most every few seconds.
     pub(super) fn add(&self, used: Use) {
         let mut gathered = self.lock();
-        if gathered.tokens.len() + gathered.sessions.len() + gathered.first_uses.len() >= MOST {
+        if gathered.tokens.len() + gathered.sessions.len() + gathered.first_uses.len() + gathered.arrivals.len() >= MOST
+        {
             return;
         }
         match used {
             Use::Token { id, at, from } => drop(gathered.tokens.insert(id, (at, from))),
             Use::Session { id, at } => drop(gathered.sessions.insert(id, at)),
             Use::FirstOfToken { id, name, at } => gathered.first_uses.push((id, name, at)),
+            Use::FirstOfAutomation(arrival) => gathered.arrivals.push(arrival),
         }
     }
 

@@ -98,6 +98,13 @@ async fn look(app: &App) -> Vec<Check> {
         let name = format!("provider {}", provider.id());
         checks.push(Check { name, good: probed.is_ok(), says: format!("{}: {says}", provider.issuer()) });
     }
+    for (issuer, read) in app.authn.workloads.look().await {
+        let says = match &read {
+            Ok(keys) => format!("{keys} keys can be read"),
+            Err(e) => e.to_string(),
+        };
+        checks.push(Check { name: format!("issuer {issuer}"), good: read.is_ok(), says });
+    }
     checks
 }
 

@@ -7,10 +7,12 @@ mod certs;
 mod certs_check;
 mod demo;
 mod doctor;
+mod explain;
 mod keys;
 mod print;
 mod proxy;
 mod proxy_check;
+mod psk;
 mod run;
 mod settings;
 mod start;
@@ -61,6 +63,11 @@ enum Command {
     /// Certificates of an authority, a server and clients
     #[command(subcommand)]
     Certs(certs::Verb),
+    /// Pre-shared keys
+    #[command(subcommand)]
+    Psk(psk::Verb),
+    /// Say which check a signed token of a CI job or a cloud machine passes, and which not
+    ExplainToken(explain::ExplainToken),
     /// Print what a reverse proxy must be told so that it asks lokid about every request
     ProxyConfig {
         /// Which proxy
@@ -178,6 +185,8 @@ async fn run(cli: Cli) -> Done {
         Command::Run(verb) => verb.run(&common).await,
         Command::Keys(verb) => verb.run(&common).await,
         Command::Certs(verb) => verb.run(&common).await,
+        Command::Psk(verb) => verb.run(&common),
+        Command::ExplainToken(verb) => verb.run(&common).await,
         Command::ProxyConfig { proxy, host } => proxy::run(&common, proxy, host.as_deref()),
         Command::CheckAccess(verb) => verb.run(&common).await,
         Command::Config(verb) => verb.run(&common),

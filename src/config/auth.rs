@@ -5,8 +5,10 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use url::Url;
 
 use super::{
+    psk::{self, PresharedKey},
     server::{Secret, Server, is_loopback_host},
     values::Place,
+    workloads::{self, Issuer},
 };
 use crate::domain::{
     claim::{ClaimPath, Condition, Rule},
@@ -35,6 +37,10 @@ pub struct Auth {
     pub rules: Vec<Rule>,
     /// The role of a person whom no rule matches; `None` refuses them.
     pub default_role: Option<String>,
+    /// Issuers whose signed tokens are credentials.
+    pub issuers: Vec<Issuer>,
+    /// Callers who come with a pre-shared key.
+    pub preshared_keys: Vec<PresharedKey>,
     /// Domains of e-mail addresses that may sign in; empty: all.
     pub allowed_email_domains: Vec<String>,
 }
@@ -129,6 +135,8 @@ pub(super) fn read(place: Place<'_>, server: &Server) -> Auth {
         },
         max_active_per_user: place.number("enterprise.tokens.max_active_per_user").unwrap_or(10),
         rules: read_rules(place, &roles, &providers),
+        issuers: workloads::read(place, server, &roles, &providers),
+        preshared_keys: psk::read(place, &roles),
         default_role: read_default_role(place, &roles),
         allowed_email_domains: place.list("enterprise.rbac.allowed_email_domains"),
         roles,

@@ -30,6 +30,8 @@ pub enum Kind {
     Mapping,
     /// A mapping from names of the operator's own to mappings whose keys stand below `name.*`.
     Named,
+    /// A mapping from claims to what they must be: a value, a list of values, `{not: …}`, `{prefix: …}`, `{glob: …}`.
+    Claims,
 }
 
 /// One row of the table.
@@ -98,6 +100,33 @@ keys! {
     "enterprise.auth.mtls[].role" "" Kind::Text, "", "The role that it gives.";
     "enterprise.auth.mtls[].scopes" "" Kind::List, "", "Or the scopes that it gives.";
     "enterprise.auth.mtls[].domains" "" Kind::List, "", "Domains for which the holder may have certificates: app.example.com, *.example.com for any depth below, or *.";
+    "enterprise.auth.jwt" "LOKI_JWT_ISSUERS" Kind::Entries, "", "Issuers whose signed tokens (JWT) are credentials; a single mapping is a list of one. The variable takes YAML or JSON.";
+    "enterprise.auth.jwt[].id" "" Kind::Text, "", "Short name in the audit log and in the ids of its bearers. Default: the preset, or the issuer's host.";
+    "enterprise.auth.jwt[].preset" "LOKI_JWT_PRESET" Kind::Word(&["github-actions", "gitlab", "google", "entra", "auth0", "aws-irsa", "kubernetes", "tsiam"]), "", "What is known of such issuers: where they write scopes, which claims name somebody for ever. entra goes without saying for login.microsoftonline.com.";
+    "enterprise.auth.jwt[].issuer" "LOKI_JWT_ISSUER" Kind::Url, "", "The issuer (also written issuerUrl). A slash at its end may be there or not. Default: that of the preset, where there is one for everybody.";
+    "enterprise.auth.jwt[].jwks_url" "LOKI_JWT_JWKS_URL" Kind::Url, "", "Where its key set is. Default: discovery says it.";
+    "enterprise.auth.jwt[].audience" "LOKI_JWT_AUDIENCE" Kind::List, "", "Audiences of which a token must name one.";
+    "enterprise.auth.jwt[].required_scopes" "LOKI_JWT_REQUIRED_SCOPES" Kind::List, "", "Scopes of the issuer's own that every token must hold (also written requiredScopes).";
+    "enterprise.auth.jwt[].scopes_claim" "LOKI_JWT_SCOPES_CLAIM" Kind::Text, "", "The claim that holds them, as words or as an array. Default: scope; with preset entra: roles.";
+    "enterprise.auth.jwt[].at_most" "" Kind::List, "control", "The most that a rule of this issuer may give; more is a fault.";
+    "enterprise.auth.jwt[].role" "LOKI_JWT_ROLE" Kind::Text, "", "The role of whoever a rule lets in that names none. Default: viewer.";
+    "enterprise.auth.jwt[].scopes" "LOKI_JWT_SCOPES" Kind::List, "", "Scopes instead of a role.";
+    "enterprise.auth.jwt[].exchange_lifetime" "" Kind::Duration, "15m", "Life of a loki_ token for which such a token is exchanged; 1m to 24h.";
+    "enterprise.auth.jwt[].allow_pull_request_target" "" Kind::Flag, "false", "github-actions: let in jobs of pull_request_target, which anybody's pull request sets off.";
+    "enterprise.auth.jwt[].ca_file" "" Kind::Text, "", "More certificate authorities (PEM) for the issuer's TLS.";
+    "enterprise.auth.jwt[].rules" "" Kind::Entries, "", "Ways in, first match wins; a token that fits none is refused. Without any, every token of the issuer for the audience is let in.";
+    "enterprise.auth.jwt[].rules[].name" "" Kind::Text, "", "What the audit log calls it. Default: its number.";
+    "enterprise.auth.jwt[].rules[].claims" "" Kind::Claims, "", "Claims (by name, or by JSON Pointer when it begins with /) and what each must be: a value, a list of which one, {not: …}, {prefix: …} or {glob: …}. All must hold.";
+    "enterprise.auth.jwt[].rules[].required_scopes" "" Kind::List, "", "Scopes of the issuer's own that the token must hold.";
+    "enterprise.auth.jwt[].rules[].role" "" Kind::Text, "", "The role that it gives. Default: the issuer's.";
+    "enterprise.auth.jwt[].rules[].scopes" "" Kind::List, "", "Scopes instead of a role.";
+    "enterprise.auth.jwt[].rules[].exchange_lifetime" "" Kind::Duration, "", "Life of an exchanged token. Default: the issuer's.";
+    "enterprise.auth.psk" "LOKI_PSKS" Kind::Entries, "", "Pre-shared keys (Authorization: APIKey …); a single mapping is a list of one.";
+    "enterprise.auth.psk[].name" "LOKI_PSK_NAME" Kind::Text, "main", "What the audit log calls its holder.";
+    "enterprise.auth.psk[].key" "LOKI_PSK_KEY" Kind::Secret, "", "The key: base64 or hexadecimal digits of at least 32 random bytes (lokid psk generate).";
+    "enterprise.auth.psk[].next_key" "LOKI_PSK_NEXT_KEY" Kind::Secret, "", "A second key that is good as well, while holders change from one to the other.";
+    "enterprise.auth.psk[].scopes" "LOKI_PSK_SCOPES" Kind::List, "", "What its holder may do. Default: read.";
+    "enterprise.auth.psk[].role" "LOKI_PSK_ROLE" Kind::Text, "", "A role instead of scopes.";
     "enterprise.sessions.idle" "LOKI_SESSIONS_IDLE" Kind::Duration, "2h", "A session ends after this long without a request.";
     "enterprise.sessions.absolute" "LOKI_SESSIONS_ABSOLUTE" Kind::Duration, "12h", "A session ends after this long whatever happens.";
     "enterprise.sessions.fresh" "LOKI_SESSIONS_FRESH" Kind::Duration, "10m", "How old a sign-in may be for making a * token.";
@@ -134,7 +163,7 @@ keys! {
     "forward_auth.apps[].headers" "" Kind::Word(&["x-auth-request", "remote"]), "x-auth-request", "Names of the identity headers: X-Auth-Request-User, … or Remote-User, …";
     "forward_auth.apps[].public" "" Kind::List, "", "Paths that are open to everybody, each with all below it; written exactly.";
     "forward_auth.apps[].methods" "" Kind::List, "", "Methods that pass at all. Default: every one.";
-    "forward_auth.apps[].deny_static_tokens" "" Kind::Flag, "false", "Refuse loki_ tokens, which live long.";
+    "forward_auth.apps[].deny_static_tokens" "" Kind::Flag, "false", "Refuse loki_ tokens and pre-shared keys, which live long.";
     "forward_auth.apps[].rules" "" Kind::Entries, "", "Who may go where: the first rule whose path and method fit decides.";
     "forward_auth.apps[].rules[].path" "" Kind::Text, "/", "A path and all below it, in any case.";
     "forward_auth.apps[].rules[].methods" "" Kind::List, "", "Methods for which the rule is. Default: every one.";
@@ -212,6 +241,8 @@ impl Key {
                 None
             }
             (Kind::Mapping, _) => Some("a mapping from names to texts".into()),
+            (Kind::Claims, Value::Map(_)) => None,
+            (Kind::Claims, _) => Some("a mapping from claims to what they must be".into()),
             (_, Value::Scalar { text, .. }) => self.refuses_text(text),
             (_, _) => Some("a single value".into()),
         }

@@ -9,11 +9,14 @@ pub mod certificates;
 pub mod keys;
 pub mod limits;
 mod metrics;
+pub mod psk;
 pub mod raw;
 pub mod reference;
 pub mod runs;
+mod seeds;
 pub mod server;
 mod values;
+pub mod workloads;
 
 use std::{cell::RefCell, collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -100,7 +103,9 @@ impl Sources {
     pub fn load(&self) -> Result<Settings, Faults> {
         let mut faults = Vec::new();
         let mut root = self.read_file(&mut faults);
+        seeds::translate(&mut root, &mut faults);
         self.overlay_env(&mut root, &mut faults);
+        seeds::translate(&mut root, &mut faults);
         for (path, value, flag) in &self.flags {
             root.put(path, Node::scalar(value, Origin::Flag((*flag).to_owned())));
         }
@@ -183,7 +188,7 @@ impl Sources {
 
 /// A variable's text as the key's kind wants it: lists of mappings and mappings are YAML or JSON.
 fn structured(key: &Key, text: &str, origin: &Origin) -> Result<Node, String> {
-    let yaml = matches!(key.kind, Kind::Entries | Kind::Mapping | Kind::Named)
+    let yaml = matches!(key.kind, Kind::Entries | Kind::Mapping | Kind::Named | Kind::Claims)
         || (key.kind == Kind::List && text.trim_start().starts_with('['));
     if !yaml {
         return Ok(Node::scalar(text, origin.clone()));
@@ -198,6 +203,7 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
     let auth = auth::read(place, &server);
     let apps = apps::read(place, &server, &auth.roles);
     warnings.extend(apps.warnings(&server));
+    warnings.extend(workloads::warnings(&auth.issuers));
     let signing = server::read_signing(place);
     if !apps.apps.is_empty() && matches!(signing, server::Signing::Ephemeral) {
         let warning = "forward_auth: assertions are signed with a key that is not published, so apps cannot verify them; set \

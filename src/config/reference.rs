@@ -38,7 +38,7 @@ fn leaves(node: &Node, row: &str, path: &str, out: &mut Vec<Effective>) {
     let key = Key::find(row);
     match &node.value {
         Value::Map(entries) => {
-            let open = key.is_some_and(|k| matches!(k.kind, Kind::Named | Kind::Mapping));
+            let open = key.is_some_and(|k| matches!(k.kind, Kind::Named | Kind::Mapping | Kind::Claims));
             let single = key.is_some_and(|k| k.kind == Kind::Entries);
             for (step, child) in entries {
                 let (row, path) =
@@ -58,11 +58,16 @@ fn leaves(node: &Node, row: &str, path: &str, out: &mut Vec<Effective>) {
             out.push(Effective { path: path.into(), value, origin: node.origin.clone() });
         }
         Value::Scalar { text, .. } => {
-            let hidden = key.is_none_or(Key::is_secret) && !row.ends_with('*');
+            let hidden = key.is_none_or(Key::is_secret) && !row.ends_with('*') && !is_below_claims(row);
             let value = if hidden { hide(row, text) } else { text.clone() };
             out.push(Effective { path: path.into(), value, origin: node.origin.clone() });
         }
     }
+}
+
+/// What a rule asks of claims is no secret.
+fn is_below_claims(row: &str) -> bool {
+    row.split_once(".claims.").is_some_and(|(claims, _)| Key::find(&format!("{claims}.claims")).is_some())
 }
 
 /// Hides a secret; of a database URL only the part that may hold a password.
@@ -117,5 +122,6 @@ fn describe(kind: Kind) -> String {
         Kind::Entries => "list of mappings".into(),
         Kind::Mapping => "mapping".into(),
         Kind::Named => "mapping of mappings".into(),
+        Kind::Claims => "mapping of conditions".into(),
     }
 }

@@ -187,7 +187,7 @@ pub(super) fn check(node: &Node, row: &str, name: &str, faults: &mut Vec<Fault>)
     }
     let joined = |base: &str, step: &str| if base.is_empty() { step.to_owned() } else { format!("{base}.{step}") };
     match (&node.value, key.map(|k| k.kind)) {
-        (Value::Map(_), Some(Kind::Mapping)) => {}
+        (Value::Map(_), Some(Kind::Mapping | Kind::Claims)) => {}
         (Value::Map(entries), Some(Kind::Named)) => {
             for (own, child) in entries {
                 check(child, &joined(row, "*"), &joined(name, own), faults);

@@ -155,6 +155,10 @@ pub enum ActorKind {
     Token,
     /// The holder of a client certificate.
     Certificate,
+    /// The bearer of a configured issuer's token.
+    Workload,
+    /// Whoever holds a pre-shared key.
+    PresharedKey,
     /// Somebody at the machine's own terminal.
     Terminal,
     /// An identity provider.
@@ -172,6 +176,8 @@ impl ActorKind {
             Self::Person => "person",
             Self::Token => "token",
             Self::Certificate => "certificate",
+            Self::Workload => "workload",
+            Self::PresharedKey => "psk",
             Self::Terminal => "terminal",
             Self::Provider => "provider",
             Self::System => "system",

@@ -3,7 +3,7 @@
 //! An action takes a [`Caller<R>`]. The only way to one is [`Identity::acting_as`], so an action that
 //! needs a right cannot be called unchecked: it would not compile (law 1).
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
     client_certificate::CertificateRule,
@@ -29,8 +29,29 @@ pub enum Credential {
     Token(TokenId),
     /// A client certificate; the SHA-256 of it in hexadecimal.
     Certificate(Arc<str>),
+    /// A signed token of a configured issuer.
+    Workload(Arc<Workload>),
+    /// A pre-shared key, by its name.
+    PresharedKey(Arc<str>),
     /// The command line on the machine that holds the database.
     Terminal,
+}
+
+/// What is known of a token of a configured issuer, beside who it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// The public name of this very token: the beginning of the SHA-256 of what is signed, in hexadecimal digits.
+    pub id: String,
+    /// The short name of its issuer.
+    pub issuer: String,
+    /// The rule that let it in.
+    pub rule: String,
+    /// By what it is known whether it was exchanged before: its issuer and `jti`, or what is signed.
+    pub once: String,
+    /// How long a `loki_` token lives for which it is exchanged.
+    pub exchange_life: Duration,
+    /// What is known of where it comes from: repository, run, commit.
+    pub provenance: Vec<(&'static str, String)>,
 }
 
 impl Credential {
@@ -40,6 +61,8 @@ impl Credential {
             Self::Session { .. } => "session",
             Self::Token(_) => "token",
             Self::Certificate(_) => "certificate",
+            Self::Workload(_) => "jwt",
+            Self::PresharedKey(_) => "psk",
             Self::Terminal => "terminal",
         }
     }
@@ -113,6 +136,21 @@ impl Identity {
             username: None,
             groups: Vec::new(),
             domains: Arc::clone(&rule.domains),
+        }
+    }
+
+    /// Automation that proved itself otherwise than by a token of ours: an id that is its own, and what to call it.
+    pub fn of_automation(actor: Actor, credential: Credential, role: Option<String>, scopes: ScopeSet) -> Self {
+        Self {
+            actor,
+            credential,
+            role,
+            scopes,
+            expires_at: None,
+            email: None,
+            email_verified: false,
+            username: None,
+            groups: Vec::new(),
         }
     }
 
@@ -220,6 +258,8 @@ rights! {
     ReadAudit = Access::Scope(Scope::Audit);
     /// To make, list, rotate and revoke anybody's tokens.
     ManageTokens = Access::Scope(Scope::All);
+    /// To have somebody else's token explained.
+    ExplainTokens = Access::Scope(Scope::All);
     /// To see people and end their sessions.
     ManagePeople = Access::Scope(Scope::All);
     /// To have certificates issued for domains that a rule gives them.

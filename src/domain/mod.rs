@@ -26,3 +26,4 @@ pub mod task;
 pub mod time;
 pub mod token;
 mod words;
+pub mod workload;

@@ -20,7 +20,7 @@ pub struct ProtectedApp {
     pub public: Vec<Subtree>,
     /// Methods that pass at all; empty: every one.
     pub methods: Vec<String>,
-    /// Whether `loki_` tokens, which live long, are refused.
+    /// Whether `loki_` tokens and pre-shared keys, which live long, are refused.
     pub deny_static_tokens: bool,
     /// Names of the headers that say who is asking.
     pub dialect: Dialect,
@@ -77,7 +77,7 @@ pub enum NoWay {
         /// What it asks for.
         needs: String,
     },
-    /// The app takes no `loki_` tokens.
+    /// The app takes no `loki_` tokens and no pre-shared keys.
     StaticToken,
 }
 
@@ -99,7 +99,7 @@ impl fmt::Display for NoWay {
             Self::Method => f.write_str("the app does not take this method"),
             Self::NoRule => f.write_str("no rule of the app fits this address, so nobody passes"),
             Self::Lacking { rule, needs } => write!(f, "rule {rule} asks for {needs}"),
-            Self::StaticToken => f.write_str("the app takes no loki_ tokens, which live long; sign in with a browser"),
+            Self::StaticToken => f.write_str("the app takes no loki_ tokens and no pre-shared keys, which live long"),
         }
     }
 }
@@ -138,7 +138,7 @@ impl ProtectedApp {
     /// # Errors
     /// [`NoWay`] says what is missing.
     pub fn admits(&self, number: usize, rule: &AccessRule, who: &Identity) -> Result<(), NoWay> {
-        if self.deny_static_tokens && matches!(who.credential, Credential::Token(_)) {
+        if self.deny_static_tokens && matches!(who.credential, Credential::Token(_) | Credential::PresharedKey(_)) {
             return Err(NoWay::StaticToken);
         }
         if rule.admits(who) { Ok(()) } else { Err(NoWay::Lacking { rule: number, needs: rule.to_string() }) }

@@ -9,6 +9,7 @@
 mod dialect;
 mod batch;
 pub mod certificates;
+pub mod exchange;
 pub mod ledger;
 mod open;
 pub mod people;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     actions::{listener, sessions},
-    authn::{CredentialRefused, session::KnownSession},
+    authn::{CredentialRefused, session::KnownSession, workload::LONGEST},
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
         identity::{Access, Caller, Credential, Identity, Right},
@@ -29,7 +29,8 @@ impl<R: Right> FromRequest for Caller<R> {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let web = shared(req);
-        let known = known_token(&web, req).or_else(|| known_session(&web, req)).or_else(|| known_certificate(req));
+        let known =
+            known_automation(&web, req).or_else(|| known_session(&web, req)).or_else(|| known_certificate(req));
         if let Some(identity) = known {
             return Either::Left(ready(permit(&web, req, identity)));
         }
@@ -41,15 +42,19 @@ impl<R: Right> FromRequest for Caller<R> {
     }
 }
 
-/// The holder of the one credential, if that is a token whose holder is known without asking the database.
-fn known_token(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
+/// The holder of the one credential, if that is a token or key whose holder is known without asking anybody.
+fn known_automation(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (Some(value), None) = (headers.next(), headers.next()) else { return None };
     let ip = Client::of(req).ip;
     if Web::has_session_cookie(req) || Peer::known(req).is_some() {
         return None;
     }
-    web.app.authn.by_known_token(bearer(value.as_bytes())?, ip)
+    match Presented::read(value.as_bytes())? {
+        Presented::Bearer(token) if token.starts_with(OURS) => web.app.authn.by_known_token(token, ip),
+        Presented::Bearer(jwt) => web.app.authn.by_known_jwt(jwt),
+        Presented::Key(key) => web.app.authn.by_preshared_key(key, ip).ok(),
+    }
 }
 
 /// The person of the one credential, if that is a session that is known without asking anybody.
@@ -102,7 +107,6 @@ pub(super) fn route(req: &HttpRequest) -> String {
 
 /// Who is calling.
 async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
-    let client = Client::of(req);
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (header, second) = (headers.next(), headers.next());
     let cookie = Web::has_session_cookie(req);
@@ -123,11 +127,8 @@ async fn identify(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem
     }
     match header {
         Some(value) => {
-            let token = bearer(value.as_bytes()).ok_or_else(|| {
-                let problem = Problem::invalid_token("Authorization must be: Bearer and a token");
-                refused(web, req, "unsupported_scheme", problem)
-            })?;
-            by_token(web, req, token, &client).await
+            let presented = Presented::read(value.as_bytes());
+            by_presented(web, req, presented.ok_or_else(|| unsupported(web, req))?).await
         }
         None if cookie => by_cookie(web, req).await,
         None if !web.app.settings.auth.enabled => {
@@ -174,22 +175,18 @@ fn unknown_certificate(web: &Web, req: &HttpRequest, peer: &Peer) -> Problem {
 pub(super) async fn identify_for_app(web: &Web, req: &HttpRequest) -> Result<Option<Arc<Identity>>, Problem> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (header, second) = (headers.next(), headers.next());
-    let token = header.and_then(|value| bearer(value.as_bytes()));
+    let presented = header.and_then(|value| Presented::read(value.as_bytes()));
     let cookie = Web::has_session_cookie(req) || Web::has_door_cookie(req);
-    let is_ours = token.is_some_and(|token| token.starts_with("loki_"));
+    // Without a cookie it is the one credential, whosever it is.
+    let is_ours = cookie && presented.is_some_and(|presented| presented.is_ours(web));
     let who = match (header, cookie) {
         (None, false) => return Ok(None),
-        _ if second.is_some() || (cookie && is_ours) => {
+        _ if second.is_some() || is_ours => {
             let problem = Problem::bad_request("send one credential: either Authorization, once, or the cookie");
             return Err(refused(web, req, "two_credentials", problem));
         }
         (_, true) => by_app_cookie(web, req).await?,
-        (Some(_), false) => {
-            let client = Client::of(req);
-            let wrong = || Problem::invalid_token("Authorization must be: Bearer and a token");
-            let token = token.ok_or_else(|| refused(web, req, "unsupported_scheme", wrong()))?;
-            by_token(web, req, token, &client).await?
-        }
+        (Some(_), false) => by_presented(web, req, presented.ok_or_else(|| unsupported(web, req))?).await?,
     };
     web.limits.forward_auth.check(web.limits.key_of(key(&who))).map_err(|e| too_fast(web, req, &who.actor, e))?;
     Client::is_known_by(req, who.credential.kind());
@@ -221,18 +218,60 @@ pub(super) fn key(identity: &Identity) -> &str {
     }
 }
 
-/// RFC 9110 §11.1: scheme names do not regard case; RFC 6750 §2.1: one space, then the token.
-fn bearer(value: &[u8]) -> Option<&str> {
-    let (scheme, token) = value.split_at_checked(7)?;
-    let token = std::str::from_utf8(token).ok()?.trim_matches(' ');
-    (scheme.eq_ignore_ascii_case(b"bearer ") && (1..=4096).contains(&token.len())).then_some(token)
+/// How tokens of ours begin.
+const OURS: &str = "loki_";
+
+/// What a header `Authorization` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presented<'h> {
+    /// A token, ours or an issuer's.
+    Bearer(&'h str),
+    /// A pre-shared key.
+    Key(&'h str),
 }
 
-async fn by_token(web: &Web, req: &HttpRequest, token: &str, client: &Client) -> Result<Arc<Identity>, Problem> {
-    match web.app.authn.by_token(token, client.ip).await {
-        Ok(identity) => Ok(identity),
-        Err(e) => Err(credential_refused(web, req, e)),
+impl<'h> Presented<'h> {
+    /// RFC 9110 §11.1: scheme names do not regard case; RFC 6750 §2.1: one space, then the token.
+    fn read(value: &'h [u8]) -> Option<Self> {
+        let under = |scheme: &[u8]| {
+            let (given, rest) = value.split_at_checked(scheme.len())?;
+            let rest = std::str::from_utf8(rest).ok()?.trim_matches(' ');
+            (given.eq_ignore_ascii_case(scheme) && (1..=LONGEST).contains(&rest.len())).then_some(rest)
+        };
+        under(b"bearer ").map(Self::Bearer).or_else(|| under(b"apikey ").map(Self::Key))
     }
+
+    /// Whether it is meant for lokid, and not for the app behind it.
+    fn is_ours(self, web: &Web) -> bool {
+        match self {
+            Self::Bearer(token) => token.starts_with(OURS) || web.app.authn.workloads.claims_to_be_ours(token),
+            Self::Key(key) => web.app.authn.is_preshared_key(key),
+        }
+    }
+}
+
+fn unsupported(web: &Web, req: &HttpRequest) -> Problem {
+    let problem = Problem::invalid_token("Authorization must be: Bearer and a token, or APIKey and a pre-shared key");
+    refused(web, req, "unsupported_scheme", problem)
+}
+
+async fn by_presented(web: &Web, req: &HttpRequest, presented: Presented<'_>) -> Result<Arc<Identity>, Problem> {
+    let ip = Client::of(req).ip;
+    let known = match presented {
+        Presented::Bearer(jwt) if !jwt.starts_with(OURS) && jwt.contains('.') => return by_jwt(web, req, jwt).await,
+        Presented::Bearer(token) => web.app.authn.by_token(token, ip).await,
+        Presented::Key(key) => web.app.authn.by_preshared_key(key, ip),
+    };
+    known.map_err(|e| credential_refused(web, req, e))
+}
+
+/// By a signed token of a configured issuer.
+///
+/// # Errors
+/// The refusal, recorded and counted.
+pub(super) async fn by_jwt(web: &Web, req: &HttpRequest, jwt: &str) -> Result<Arc<Identity>, Problem> {
+    let known = web.app.authn.by_jwt(jwt, Client::of(req).ip).await;
+    known.map_err(|e| credential_refused(web, req, e))
 }
 
 async fn by_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Problem> {
@@ -317,7 +356,8 @@ fn credential_refused(web: &Web, req: &HttpRequest, e: CredentialRefused) -> Pro
     counted(web, req, event, e.into())
 }
 
-fn refused(web: &Web, req: &HttpRequest, reason: &str, problem: Problem) -> Problem {
+/// A refused credential, recorded and counted.
+pub(super) fn refused(web: &Web, req: &HttpRequest, reason: &str, problem: Problem) -> Problem {
     counted(web, req, refusal(web, req, reason), problem)
 }
 
@@ -370,10 +410,13 @@ mod tests {
 
     #[test]
     fn the_scheme_ignores_case_and_the_token_is_taken_whole() {
-        assert_eq!(bearer(b"Bearer abc"), Some("abc"));
-        assert_eq!(bearer(b"bEARER  abc "), Some("abc"));
-        for wrong in [&b"Basic abc"[..], b"Bearer", b"Bearer ", b"Bearerabc", b"", b"Bearer \xff"] {
-            assert_eq!(bearer(wrong), None);
+        assert_eq!(Presented::read(b"Bearer abc"), Some(Presented::Bearer("abc")));
+        assert_eq!(Presented::read(b"bEARER  abc "), Some(Presented::Bearer("abc")));
+        assert_eq!(Presented::read(b"APIKey abc"), Some(Presented::Key("abc")));
+        assert_eq!(Presented::read(b"apikey abc"), Some(Presented::Key("abc")));
+        let long = format!("Bearer {}", "a".repeat(LONGEST + 1)).into_bytes();
+        for wrong in [&b"Basic abc"[..], b"Bearer", b"Bearer ", b"Bearerabc", b"", b"Bearer \xff", b"APIKey", &long] {
+            assert_eq!(Presented::read(wrong), None);
         }
     }
 }

@@ -14,7 +14,7 @@ use actix_web::{
 use super::limits::TooFast;
 use crate::{
     actions::ActError,
-    authn::CredentialRefused,
+    authn::{CredentialRefused, workload::WorkloadRefused},
     domain::identity::{Access, Refusal},
     oidc::OidcError,
     store::{StoreError, tokens::MintRefused},
@@ -33,6 +33,8 @@ pub struct Problem {
     pub(super) fresh_sign_in: bool,
     /// A word that programs can go by, where the status alone does not say it.
     pub(super) code: Option<&'static str>,
+    /// The word of OAuth for it (RFC 6749 §5.2), where a door speaks OAuth.
+    oauth: Option<&'static str>,
 }
 
 impl Problem {
@@ -44,6 +46,7 @@ impl Problem {
             sign_in_helps: false,
             fresh_sign_in: false,
             code: None,
+            oauth: None,
         }
     }
 
@@ -83,6 +86,13 @@ impl Problem {
         self
     }
 
+    /// Says it in OAuth's word too.
+    #[must_use]
+    pub(super) fn coded(mut self, code: &'static str) -> Self {
+        self.oauth = Some(code);
+        self
+    }
+
     /// The body of `application/problem+json`.
     pub(super) fn json(&self, request_id: &str) -> String {
         let mut body = serde_json::json!({
@@ -94,6 +104,10 @@ impl Problem {
         });
         if let Some(code) = self.code {
             body["code"] = code.into();
+        }
+        if let Some(code) = self.oauth {
+            body["error"] = code.into();
+            body["error_description"] = self.detail.as_str().into();
         }
         body.to_string()
     }
@@ -145,7 +159,33 @@ impl From<CredentialRefused> for Problem {
     fn from(e: CredentialRefused) -> Self {
         match e {
             CredentialRefused::Unavailable(e) => e.into(),
+            CredentialRefused::Workload(e) => e.into(),
             other => Self::invalid_token(other.to_string()),
+        }
+    }
+}
+
+impl From<WorkloadRefused> for Problem {
+    fn from(e: WorkloadRefused) -> Self {
+        let detail = match &e {
+            WorkloadRefused::Malformed(_) => e.to_string(),
+            _ => format!("{e}. An administrator can look at every check at /explain-token"),
+        };
+        match e {
+            WorkloadRefused::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()).with(RETRY_AFTER, "10")
+            }
+            WorkloadRefused::Scopes(missing) => {
+                let sound = |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+                let scope: String = missing.join(" ").chars().filter(|c| sound(c) || *c == ' ').collect();
+                let challenge = format!(r#"Bearer realm="loki", error="insufficient_scope", scope="{scope}""#);
+                Self::new(StatusCode::FORBIDDEN, detail).with(WWW_AUTHENTICATE, challenge)
+            }
+            WorkloadRefused::NoRule | WorkloadRefused::Preset(_) => {
+                let challenge = r#"Bearer realm="loki", error="insufficient_scope""#;
+                Self::new(StatusCode::FORBIDDEN, detail).with(WWW_AUTHENTICATE, challenge)
+            }
+            _ => Self::invalid_token(detail),
         }
     }
 }

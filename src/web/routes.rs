@@ -63,6 +63,8 @@ routes! {
     "/api/enterprise/tokens" { GET api::tokens::list, Scope(All); POST api::tokens::create, Scope(All); }
     "/api/enterprise/tokens/{id}" { GET api::tokens::show, Scope(All); DELETE api::tokens::revoke, Scope(All); }
     "/api/enterprise/tokens/{id}/rotate" { POST api::tokens::rotate, Scope(All); }
+    "/api/token/exchange" { POST api::exchange::exchange, Open; }
+    "/api/explain-token" { POST api::explain::explain, Scope(All); }
     "/api/audit" { GET api::audit::list, Scope(Audit); }
     "/api/enterprise/audit" { GET api::audit::list, Scope(Audit); }
     "/api/audit/summary" { GET api::audit::summary, Scope(Audit); }
@@ -114,6 +116,7 @@ routes! {
     "/keys/{kid}/{step}" { POST pages::keys::take, Scope(All); }
     "/certificates" { GET pages::certificates::show, Scope(All); }
     "/certificates/{id}/revoke" { POST pages::certificates::revoke, Scope(All); }
+    "/explain-token" { GET pages::explain::show, Scope(All); POST pages::explain::explain, Scope(All); }
     "/account" { GET pages::account::show, Person; }
     "/account/sessions/{id}/end" { POST pages::account::end_one, Person; }
     "/account/end-everywhere" { POST pages::account::end_everywhere, Person; }
@@ -133,6 +136,7 @@ routes! {
     "/.well-known/openid-configuration" { GET api::well_known::openid_configuration, Open; }
     "/.well-known/crl.pem" { GET api::certificates::list_as_pem, Open; }
     "/.well-known/crl.der" { GET api::certificates::list_as_der, Open; }
+    "/.well-known/oauth-protected-resource" { GET api::well_known::protected_resource, Open; }
     "/openapi.json" { GET api::openapi::document, Open; }
     "/static/{name}" { GET assets::serve, Open; }
     "/favicon.ico" { GET assets::favicon, Open; }

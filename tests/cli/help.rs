@@ -14,18 +14,20 @@ fn every_verb_explains_itself() {
     Usage: lokid [OPTIONS] <COMMAND>
 
     Commands:
-      start         Serve
-      demo          Everything on an embedded default, with four people to sign in as
-      enterprise    Tokens and the audit log
-      run           Runs of a server: start, stop, list, follow their logs
-      keys          Signing keys
-      certs         Certificates of an authority, a server and clients
-      proxy-config  Print what a reverse proxy must be told so that it asks lokid about every request
-      check-access  Say which rule lets somebody into an app behind the door, or does not
-      config        Look at the configuration
-      doctor        Check configuration, database, providers and clock, or a reverse proxy
-      completions   Print completions for a shell
-      help          Print this message or the help of the given subcommand(s)
+      start          Serve
+      demo           Everything on an embedded default, with four people to sign in as
+      enterprise     Tokens and the audit log
+      run            Runs of a server: start, stop, list, follow their logs
+      keys           Signing keys
+      certs          Certificates of an authority, a server and clients
+      psk            Pre-shared keys
+      explain-token  Say which check a signed token of a CI job or a cloud machine passes, and which not
+      proxy-config   Print what a reverse proxy must be told so that it asks lokid about every request
+      check-access   Say which rule lets somebody into an app behind the door, or does not
+      config         Look at the configuration
+      doctor         Check configuration, database, providers and clock, or a reverse proxy
+      completions    Print completions for a shell
+      help           Print this message or the help of the given subcommand(s)
 
     Options:
           --config <FILE>  Configuration file [default: .loki/config.yaml, then
@@ -148,6 +150,9 @@ fn every_other_verb_shows_its_usage() {
         "certs jwt",
         "certs revoke",
         "certs verify",
+        "psk",
+        "psk generate",
+        "explain-token",
         "check-access",
         "proxy-config",
         "config",

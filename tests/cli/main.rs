@@ -19,6 +19,7 @@ mod server;
 #[expect(dead_code, reason = "most of it is for the tests of the store")]
 mod values;
 mod verbs;
+mod workloads;
 
 /// How a verb ended.
 struct Ended {

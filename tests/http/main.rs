@@ -5,6 +5,8 @@
 mod clients;
 #[path = "../support/door.rs"]
 mod door;
+#[path = "../support/issuer.rs"]
+mod issuer;
 #[path = "../support/jose.rs"]
 mod jose;
 #[path = "../support/pki.rs"]
@@ -22,6 +24,8 @@ mod credentials;
 mod cross_site;
 mod discovery;
 mod events;
+mod exchange;
+mod explain;
 mod forward;
 mod keys;
 mod lifetimes;
@@ -34,6 +38,7 @@ mod openapi;
 mod outage;
 mod passing;
 mod problem;
+mod psk;
 mod raw;
 mod redirects;
 mod refresh;
@@ -42,3 +47,6 @@ mod runs;
 mod tasks;
 mod tokens;
 mod verifier;
+mod workload;
+mod workload_jose;
+mod workload_keys;

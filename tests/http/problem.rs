@@ -55,9 +55,9 @@ async fn no_credential_bad_ones_and_too_weak_ones_are_told_apart() {
     "#);
     let scheme = answer(Anonymous(&door).ask("GET", "/api/status").basic_auth("ann", Some("secret"))).await;
     assert_snapshot!(shown(&scheme, &["www-authenticate"]), @r#"
-    www-authenticate: Bearer realm="loki", error="invalid_token", error_description="Authorization must be: Bearer and a token"
+    www-authenticate: Bearer realm="loki", error="invalid_token", error_description="Authorization must be: Bearer and a token, or APIKey and a pre-shared key"
     401 application/problem+json
-    {"detail":"Authorization must be: Bearer and a token","instance":"urn:lokid:request:ID","status":401,"title":"Unauthorized","type":"about:blank"}
+    {"detail":"Authorization must be: Bearer and a token, or APIKey and a pre-shared key","instance":"urn:lokid:request:ID","status":401,"title":"Unauthorized","type":"about:blank"}
     "#);
     let weak = door.token("audit").await.get("/api/status").await;
     assert_snapshot!(shown(&weak, &["www-authenticate"]), @r#"

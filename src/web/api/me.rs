@@ -11,7 +11,7 @@ use crate::domain::{
 /// The caller, as lokid sees it.
 #[derive(Debug, serde::Serialize, ToSchema)]
 pub(in crate::web) struct Me<'a> {
-    /// `person`, `token`, `certificate` or `terminal`.
+    /// `person`, `token`, `workload`, `psk`, `certificate` or `terminal`.
     kind: &'static str,
     /// Public id of the person or token, or the name in the certificate by which it is known.
     id: &'a str,
@@ -19,7 +19,7 @@ pub(in crate::web) struct Me<'a> {
     name: &'a str,
     /// A person's address.
     email: Option<&'a str>,
-    /// By what it proved itself: `session`, `token`, `certificate` or `terminal`.
+    /// By what it proved itself: `session`, `token`, `jwt`, `psk`, `certificate` or `terminal`.
     authenticated_by: &'static str,
     /// The role, when there is one by name.
     role: Option<&'a str>,

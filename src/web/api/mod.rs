@@ -3,6 +3,8 @@
 pub mod audit;
 pub(super) mod certificates;
 pub(super) mod events;
+pub(super) mod exchange;
+pub mod explain;
 pub(super) mod health;
 pub(super) mod me;
 pub(super) mod metrics;

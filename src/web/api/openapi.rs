@@ -9,7 +9,9 @@ use utoipa::{
     openapi::{RefOr, path::Operation},
 };
 
-use super::{audit, certificates, events, health, me, metrics, runs, status, tasks, tokens, well_known};
+use super::{
+    audit, certificates, events, exchange, explain, health, me, metrics, runs, status, tasks, tokens, well_known,
+};
 use crate::web::apps;
 
 #[derive(OpenApi)]
@@ -24,6 +26,8 @@ use crate::web::apps;
         tokens::show,
         tokens::revoke,
         tokens::rotate,
+        exchange::exchange,
+        explain::explain,
         audit::list,
         audit::summary,
         audit::verify,
@@ -54,9 +58,10 @@ use crate::web::apps;
         health::ready,
         well_known::jwks,
         well_known::openid_configuration,
+        well_known::protected_resource,
         apps::fetch,
     ),
-    security(("token" = []), ("session" = []), ("certificate" = [])),
+    security(("token" = []), ("psk" = []), ("session" = []), ("certificate" = [])),
     modifiers(&Credentials)
 )]
 struct Document;
@@ -66,8 +71,12 @@ struct Credentials;
 impl Modify for Credentials {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
-        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("loki_…").build();
+        let token =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("loki_…, or a configured issuer's JWT");
+        let token = token.build();
         components.add_security_scheme("token", SecurityScheme::Http(token));
+        let psk = ApiKeyValue::with_description("Authorization", "APIKey and a pre-shared key");
+        components.add_security_scheme("psk", SecurityScheme::ApiKey(ApiKey::Header(psk)));
         let cookie = ApiKeyValue::with_description("__Host-loki_session", "A signed-in browser");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         let certificate = SecurityScheme::MutualTls {

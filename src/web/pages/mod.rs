@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod certificates;
 mod chart;
 pub(super) mod error;
+pub(super) mod explain;
 pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod logout;
@@ -74,6 +75,9 @@ impl Shell {
             links.push(("/people", "People"));
             links.push(("/keys", "Keys"));
             links.push(("/certificates", "Certificates"));
+            if !web.app.settings.auth.issuers.is_empty() {
+                links.push(("/explain-token", "Explain"));
+            }
         }
         if session.is_some() {
             links.push(("/account", "Account"));
