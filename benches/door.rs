@@ -27,6 +27,8 @@ mod site;
 mod sync;
 #[path = "door/table.rs"]
 mod table;
+#[path = "door/workload.rs"]
+mod workload;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
             handshakes::shake(kind, port.parse().expect("a port"), directory.as_ref());
         }
         ["handshakes", "--bench"] => table::print(&measures::handshakes()),
+        ["signatures", alg, keys, tokens] => workload::measure(alg, keys.as_ref(), tokens.as_ref()),
+        ["bearing", "--bench"] => table::print(&measures::bearing()),
         ["forwarding", "--bench"] => table::print(&measures::forwarding()),
         ["runs", "--bench"] => table::print(&runs::runs()),
         ["events", directory] => events::measure(directory.as_ref()),
@@ -64,6 +68,7 @@ fn bench() -> ExitCode {
     let mut rows = measures::reading();
     rows.extend(measures::forwarding());
     rows.extend(measures::handshakes());
+    rows.extend(measures::bearing());
     rows.extend(measures::writing());
     rows.extend(runs::runs());
     rows.extend(measures::standing());

@@ -11,6 +11,7 @@ use crate::{
     server::{Site, until},
     site, sync,
     table::{Bar, Row},
+    workload::Issuer,
 };
 
 /// Tokens in the large set.
@@ -148,6 +149,60 @@ pub(crate) fn handshakes() -> Vec<Row> {
         ),
         Row::new("the same, by CPU time", "", (ratio(with, without, |run| 1.0 / run.cpu), ""), Bar::None),
     ]
+}
+
+/// Requests with a workload's token: each another one, so that each is verified (what is remembered is a tenth of them),
+/// and one again and again.
+pub(crate) fn bearing() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for alg in ["ES256", "RS256", "EdDSA"] {
+        let issuer = Issuer::start(alg);
+        let (dir, mut place) = site::new();
+        place.env.push(("LOKI_JWT_ISSUERS", issuer.entry()));
+        let (many, one) = (issuer.tokens(dir.path(), MANY), issuer.tokens(dir.path(), 1));
+        let opaque = site::tokens(&place, 1);
+        let server = place.start();
+        let bare = Bare::start(Site::new(dir.path()).port);
+        let (ours, theirs) = ((place.port, server.child.id()), (bare.1, bare.0.id()));
+        let (mut signatures, mut measured): (Vec<f64>, [Vec<Run>; 4]) = Default::default();
+        for round in 0..=RUNS {
+            let rate = issuer.bare_rate(dir.path(), &many);
+            signatures.extend((round > 0).then_some(rate));
+            for (at, (target, headers)) in
+                [(theirs, &one), (ours, &opaque), (ours, &one), (ours, &many)].into_iter().enumerate()
+            {
+                let run = load::read(dir.path(), target, SECONDS, headers);
+                measured[at].extend((round > 0).then_some(run));
+            }
+        }
+        let [bare, opaque, one, many] = &measured;
+        let rate: fn(&Run) -> f64 = |run| run.rate;
+        let verified = median(many.iter().zip(&signatures).map(|(run, alone)| run.rate / alone).collect());
+        // What a bare request and a bare signature cost one after the other on that core.
+        let both = |bare: &Run, alone: &f64| 1.0 / (1.0 / bare.rate + 1.0 / alone);
+        let expected = bare.iter().zip(&signatures).map(|(run, alone)| both(run, alone));
+        let of_both = median(many.iter().zip(expected).map(|(run, both)| run.rate / both).collect());
+        rows.push(Row::new(
+            format!("signatures of {alg} alone"),
+            format!("{:.0}/s", median(signatures)),
+            (1.0, ""),
+            Bar::None,
+        ));
+        rows.push(Row::new(
+            format!("`GET /api/me`, {alg} tokens that differ ÷ signatures alone"),
+            show(many),
+            (verified, ""),
+            Bar::AtLeast(0.8),
+        ));
+        rows.push(Row::new(format!("the same ÷ a bare request and a signature ({alg})"), "", (of_both, ""), Bar::None));
+        rows.push(Row::new(
+            format!("`GET /api/me`, one {alg} token ÷ one `loki_` token"),
+            show(one),
+            (ratio(one, opaque, rate), ""),
+            Bar::AtLeast(0.9),
+        ));
+    }
+    rows
 }
 
 /// What must reach the disk before it is answered.

@@ -151,6 +151,7 @@ impl Identity {
             email_verified: false,
             username: None,
             groups: Vec::new(),
+            domains: Arc::default(),
         }
     }
 
