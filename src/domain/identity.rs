@@ -61,7 +61,7 @@ impl Credential {
             Self::Session { .. } => "session",
             Self::Token(_) => "token",
             Self::Certificate(_) => "certificate",
-            Self::Workload(_) => "jwt",
+            Self::Workload(_) => "workload",
             Self::PresharedKey(_) => "psk",
             Self::Terminal => "terminal",
         }

@@ -208,7 +208,7 @@ async fn every_platform_comes_in_and_is_refused_when_one_thing_is_wrong() {
         let shown = let_in.json();
         assert_eq!(
             (&shown["id"], &shown["kind"], &shown["authenticated_by"]),
-            (&json!(id), &json!("workload"), &json!("jwt")),
+            (&json!(id), &json!("workload"), &json!("workload")),
             "{name}"
         );
         assert_eq!((&shown["role"], &shown["scopes"]), (&json!("viewer"), &json!(["read"])), "{name}");

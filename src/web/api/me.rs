@@ -19,7 +19,7 @@ pub(in crate::web) struct Me<'a> {
     name: &'a str,
     /// A person's address.
     email: Option<&'a str>,
-    /// By what it proved itself: `session`, `token`, `jwt`, `psk`, `certificate` or `terminal`.
+    /// By what it proved itself: `session`, `token`, `workload`, `psk`, `certificate` or `terminal`.
     authenticated_by: &'static str,
     /// The role, when there is one by name.
     role: Option<&'a str>,
