@@ -6,6 +6,7 @@ mod support;
 mod store {
     mod certificates;
     mod clash;
+    mod evidence;
     mod exchange;
     mod files;
     mod filter;

@@ -60,6 +60,13 @@ async function certify(house, admin, domains) {
   await admin.page.getByRole('row').filter({ hasText: domains[0] }).getByRole('button', { name: 'Revoke now' }).click();
 }
 
+/** The audit log, examined. */
+async function verified(person) {
+  await go(person, '/audit');
+  await person.page.getByRole('button', { name: 'Verify the log' }).click();
+  await person.page.getByRole('status').waitFor();
+}
+
 /** The pages by name: how a person gets there. `as` is who must be signed in, if anybody. */
 export const gallery = [
   { name: 'login', visit: (person) => go(person, '/login') },
@@ -74,6 +81,8 @@ export const gallery = [
     visit: (person) => mint(person, { name: `shown-once-${Date.now()}`, scopes: ['read'] }),
   },
   { name: 'audit', as: 'admin', visit: (person) => go(person, '/audit') },
+  { name: 'audit-entry', as: 'admin', visit: (person) => go(person, '/audit/2') },
+  { name: 'audit-verified', as: 'admin', visit: verified },
   { name: 'people', as: 'admin', visit: (person) => go(person, '/people') },
   { name: 'tasks', as: 'admin', visit: (person) => go(person, '/tasks') },
   { name: 'runs', as: 'admin', visit: (person) => go(person, '/runs') },

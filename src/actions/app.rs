@@ -13,7 +13,7 @@ use super::{
     sign_in::AdminLink,
 };
 use crate::{
-    audit::EventQueue,
+    audit::{EventQueue, sink::Lags},
     authn::{Authn, workload::Workloads},
     config::{Settings, server::Database},
     domain::{
@@ -58,6 +58,8 @@ pub struct App {
     pub happenings: Happenings,
     /// Counts of what happened.
     pub metrics: Metrics,
+    /// How those who are told of every entry are doing.
+    pub sinks: Lags,
     /// The one-time sign-in link of the local administrator, if one was printed.
     pub admin_link: AdminLink,
     /// When it started.
@@ -110,6 +112,7 @@ impl App {
             listener,
             revocation_list: LastList::default(),
             started_at: clock.now(),
+            sinks: Lags::default(),
             admin_link: AdminLink::default(),
             foreman: Foreman::new(&settings.runs),
             happenings: Happenings::default(),

@@ -1,14 +1,18 @@
 //! Reading and verifying the audit log.
 
-use super::{ActError, App};
+use super::{ActError, App, evidence::examine};
 use crate::{
+    audit::verify::{Flaw, Report},
     domain::{
         event::{EventName, NewEvent, Origin, Outcome},
         identity::{Caller, ReadAudit},
         ledger::Entry,
         time::Moment,
     },
-    store::ledger::{Count, Filter},
+    store::{
+        evidence::StoredCheckpoint,
+        ledger::{Count, Filter, Tally},
+    },
 };
 
 /// A page of entries.
@@ -35,41 +39,116 @@ pub async fn by_hour(app: &App, _: &Caller<ReadAudit>, since: Moment) -> Result<
     Ok(app.store.audit_by_hour(since).await?)
 }
 
-/// What a walk along the whole chain found.
+/// How much happened when, of the latest `most` entries that fit.
+///
+/// # Errors
+/// [`ActError`].
+pub async fn timeline(
+    app: &App,
+    _: &Caller<ReadAudit>,
+    filter: &Filter,
+    from: Moment,
+    width: i64,
+    most: i64,
+) -> Result<Vec<Tally>, ActError> {
+    Ok(app.store.audit_timeline(filter, from, width, most).await?)
+}
+
+/// What an examination of the whole log found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Verdict {
-    /// Whether every entry is the one that was written, in its place.
+    /// Whether every entry is the one that was written, in its place, and nothing that was signed contradicts it.
     pub valid: bool,
     /// How many entries were checked.
     pub entries: i64,
     /// The hash of the last good entry, as hexadecimal digits.
     pub head: String,
+    /// The last good entry's place.
+    pub head_seq: i64,
     /// The first bad place, if there is one.
     pub first_bad_seq: Option<i64>,
-    /// What is wrong there.
+    /// What was done to the log: `edited`, `inserted`, `reordered`, `deleted`, `unlinked`, `forged`, `cut_tail`,
+    /// `replaced`, `old_backup`, `wrong_keys`; of exports also `changed`, `truncated`, `mixed`.
+    pub kind: Option<String>,
+    /// The same in a sentence.
     pub fault: Option<String>,
+    /// Entries that retention took out; signed tombstones stand for them.
+    pub taken_out: i64,
+    /// Signed checkpoints that fit.
+    pub checkpoints: u64,
+    /// The last entry that a checkpoint covers; 0 for none.
+    pub covered_to: i64,
+    /// Anchors outside the database that were compared.
+    pub anchors: u64,
+    /// The keys that signed.
+    pub signed_by: Vec<String>,
+    /// What could not be checked, and why.
+    pub not_checked: Vec<String>,
 }
 
-/// Verifies the whole chain and records that it was done.
+impl Verdict {
+    /// Of a report.
+    pub fn of(report: Report) -> Self {
+        Self {
+            valid: report.flaw.is_none(),
+            entries: report.entries,
+            head: hex(&report.head.hash),
+            head_seq: report.head.seq,
+            first_bad_seq: report.flaw.as_ref().and_then(Flaw::seq),
+            kind: report.flaw.as_ref().map(|flaw| flaw.kind().to_owned()),
+            fault: report.flaw.map(|flaw| flaw.to_string()),
+            taken_out: report.taken,
+            checkpoints: report.checkpoints,
+            covered_to: report.covered_to,
+            anchors: report.anchors,
+            signed_by: report.signed_by,
+            not_checked: report.unchecked,
+        }
+    }
+}
+
+/// Examines the whole log and records that it was done.
 ///
 /// # Errors
 /// [`ActError`] when the log cannot be read to the end.
 pub async fn verify(app: &App, caller: &Caller<ReadAudit>, from: &Origin) -> Result<Verdict, ActError> {
-    let verdict = match app.store.walk_audit().await? {
-        Ok(head) => Verdict { valid: true, entries: head.seq, head: hex(&head.hash), first_bad_seq: None, fault: None },
-        Err((good, fault)) => Verdict {
-            valid: false,
-            entries: good.seq,
-            head: hex(&good.hash),
-            first_bad_seq: Some(fault.seq()),
-            fault: Some(fault.to_string()),
-        },
-    };
+    let verdict = Verdict::of(examine(app, caller).await?);
     let outcome = if verdict.valid { Outcome::Success } else { Outcome::Failure };
     let event = NewEvent::new(app.now(), EventName::AuditVerified, caller.identity().actor.clone());
     let reason = verdict.fault.clone().unwrap_or_default();
     app.note(event.because(outcome, reason).with("entries", verdict.entries).with("head", verdict.head.clone()), from);
     Ok(verdict)
+}
+
+/// An entry with those right before and behind it.
+#[derive(Debug)]
+pub struct Neighbourhood {
+    /// The entry.
+    pub entry: Entry,
+    /// Whether its content has its hash, and that hash is the one that the next entry names.
+    pub whole: bool,
+    /// The one before.
+    pub before: Option<Entry>,
+    /// The one behind.
+    pub behind: Option<Entry>,
+    /// The first checkpoint at or behind it.
+    pub covered_by: Option<StoredCheckpoint>,
+}
+
+/// One entry and its neighbours.
+///
+/// # Errors
+/// [`ActError::NotFound`].
+pub async fn entry(app: &App, _: &Caller<ReadAudit>, seq: i64) -> Result<Neighbourhood, ActError> {
+    let store = &app.store;
+    let found = store.audit_entry(seq).await?;
+    let entry = found.ok_or_else(|| ActError::NotFound { what: "entry", which: seq.to_string() })?;
+    let (before, behind) = (store.audit_entry(seq - 1).await?, store.audit_entry(seq.saturating_add(1)).await?);
+    let follows = before.as_ref().is_none_or(|before| before.hash == entry.prev_hash);
+    let is_followed = behind.as_ref().is_none_or(|behind| behind.prev_hash == entry.hash);
+    let whole = entry.computed_hash() == entry.hash && follows && is_followed;
+    let covered_by = store.checkpoint_of(seq).await?;
+    Ok(Neighbourhood { entry, whole, before, behind, covered_by })
 }
 
 fn hex(hash: &[u8; 32]) -> String {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::App;
+use super::{App, evidence};
 use crate::{
     authn::uses::Arrival,
     domain::event::{Actor, ActorKind, EventName, NewEvent, Origin},
@@ -18,26 +18,38 @@ const WRITE_USES: Duration = Duration::from_secs(5);
 const NOTE_EXPIRIES: Duration = Duration::from_secs(20);
 /// A server notices within this long that its signing keys changed.
 pub const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
+/// Whether the log's head is to be signed is looked at this often.
+const SIGN: Duration = Duration::from_secs(1);
+const RETAIN: Duration = Duration::from_hours(1);
 const SWEEP: Duration = Duration::from_mins(10);
 /// Ended sessions stay readable for audits this long after they could have lasted.
 const KEEP_SESSIONS: Duration = Duration::from_hours(24 * 30);
 
 /// Runs until the task is dropped.
 pub async fn run(app: Arc<App>) {
+    tokio::join!(tend(&app), keep_in_bounds(&app), evidence::tell_sinks(&app));
+}
+
+async fn tend(app: &App) {
     let mut uses = tokio::time::interval(WRITE_USES);
     let mut expiries = tokio::time::interval(NOTE_EXPIRIES);
     let mut sweep = tokio::time::interval(SWEEP);
     let mut look = tokio::time::interval(LOOK_AT_KEYS);
+    let mut sign = tokio::time::interval(SIGN);
+    if let Err(e) = evidence::compare_with_last_anchor(app).await {
+        tracing::warn!(error = %e, "the last anchor could not be compared with the log");
+    }
     let mut watch = super::keys::watch::Watch::default();
     let mut look_at_listener = tokio::time::interval(LOOK_AT_KEYS);
     let mut listener = super::listener::Watch::default();
     loop {
         let done = tokio::select! {
-            _ = uses.tick() => write_uses(&app).await,
-            _ = expiries.tick() => note_expiries(&app).await,
-            _ = sweep.tick() => forget(&app).await,
-            _ = look.tick() => watch.look(&app).await,
-            _ = look_at_listener.tick() => listener.look(&app).await,
+            _ = uses.tick() => write_uses(app).await,
+            _ = expiries.tick() => note_expiries(app).await,
+            _ = sweep.tick() => forget(app).await,
+            _ = look.tick() => watch.look(app).await,
+            _ = sign.tick() => evidence::sign(app, false).await.map(drop),
+            _ = look_at_listener.tick() => listener.look(app).await,
         };
         if let Err(e) = done {
             tracing::warn!(error = %e, "background work waits for the database");
@@ -74,6 +86,19 @@ pub async fn write_uses(app: &App) -> Result<(), StoreError> {
         app.store.act(Seen { seen: piece.to_vec() }).await?;
     }
     Ok(())
+}
+
+/// Takes out of the log what grew too old, apart from the rest because the first time may take long.
+async fn keep_in_bounds(app: &App) {
+    let mut retain = tokio::time::interval(RETAIN);
+    loop {
+        retain.tick().await;
+        match evidence::retain_by(app, (Actor::system(), Origin::default())).await {
+            Ok(0) => {}
+            Ok(taken) => tracing::info!(taken, "entries of the audit log grew too old and were taken out"),
+            Err(e) => tracing::error!(error = %e, "retention stops until the next hour"),
+        }
+    }
 }
 
 async fn note_expiries(app: &App) -> Result<(), StoreError> {

@@ -56,6 +56,9 @@ fn instance(app: &App) -> Vec<Reading> {
     let version = [(env!("CARGO_PKG_VERSION").to_owned(), 1.0)];
     let age = |at: Moment| now.since(at).as_secs_f64();
     let ages = app.providers.iter().filter_map(|p| Some((p.id().to_owned(), age(p.keys_read_at()?))));
+    let lags = app.sinks.all();
+    let waits = |sink: &str| lags.iter().find(|lag| lag.sink == sink).map_or(0, |lag| lag.waiting);
+    let waiting = ["syslog", "webhook"].map(|sink| (sink.to_owned(), number(waits(sink))));
     let depth = i64::try_from(app.events.depth()).unwrap_or(i64::MAX);
     let lost = i64::try_from(app.events.lost()).unwrap_or(i64::MAX);
     vec![
@@ -68,6 +71,7 @@ fn instance(app: &App) -> Vec<Reading> {
         Reading::one("lokid_audit_queue_depth", "Events that wait to be written", number(depth)),
         Reading::one("lokid_audit_lost", "Events that did not fit the queue and are counted in a gap", number(lost))
             .counted(),
+        Reading::by("lokid_audit_sink_waiting", "Entries that a sink was not told yet", "sink", waiting),
         Reading::by("lokid_provider_keys_age_seconds", "Since a provider's keys were read", "provider", ages),
     ]
 }

@@ -7,6 +7,7 @@ pub mod assertion;
 pub mod audit;
 pub mod background;
 pub mod certificates;
+pub mod evidence;
 pub mod exchange;
 pub mod happenings;
 pub mod keys;

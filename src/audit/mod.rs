@@ -1,5 +1,12 @@
-//! Events that must not hold up a request: a bounded queue in front of the ledger. What does not fit is
-//! counted and recorded as an explicit gap.
+//! Evidence: what makes the audit log believable to somebody who does not believe whoever keeps it, and a bounded
+//! queue in front of it for events that must not hold up a request. What does not fit is counted and recorded as an
+//! explicit gap.
+
+pub mod anchor;
+pub mod export;
+pub mod offline;
+pub mod sink;
+pub mod verify;
 
 use std::{
     sync::{

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Common, Done, Failure,
     backend::{Backend, Target},
+    evidence::{Export, Retain, Verify},
     print,
 };
 use crate::domain::event::EventName;
@@ -22,6 +23,9 @@ pub(super) enum Verb {
         /// Only this event, such as auth.fail, or the beginning of one and *, such as 'auth.*'
         #[arg(long)]
         event: Option<String>,
+        /// Begin behind this entry, for example where an earlier --follow ended
+        #[arg(long, value_name = "SEQ")]
+        after: Option<i64>,
         /// How many
         #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
         lines: i64,
@@ -33,8 +37,14 @@ pub(super) enum Verb {
         #[command(flatten)]
         target: Target,
     },
-    /// Walk the whole chain and say whether it is whole
-    Verify {
+    /// Examine the whole log, or an export: is every entry the one that was written, and is anything missing?
+    Verify(Verify),
+    /// Write the log to a file: JSON lines that can be verified again, or CSV
+    Export(Export),
+    /// Take out what is older than enterprise.audit.retention_days and refusals_days say
+    Retain(Retain),
+    /// Print the public keys that signed anything about the log, also those that left the key set
+    Keys {
         #[command(flatten)]
         target: Target,
     },
@@ -45,19 +55,39 @@ const LOOK: Duration = Duration::from_millis(500);
 
 impl Verb {
     pub(super) async fn run(self, common: &Common) -> Done {
-        let (Self::Tail { target, .. } | Self::Summary { target } | Self::Verify { target }) = &self;
+        let target = match &self {
+            Self::Tail { target, .. } | Self::Summary { target } | Self::Keys { target } => target,
+            Self::Verify(verify) => match verify.target() {
+                Some(target) => target,
+                None => return verify.offline(common),
+            },
+            Self::Export(export) => export.target(),
+            Self::Retain(retain) => return retain.run(common).await,
+        };
         let backend = Backend::open(common, target).await?;
-        let done = match self {
-            Self::Tail { follow, event, lines, .. } => tail(common, &backend, event.as_deref(), lines, follow).await,
+        let done = match &self {
+            Self::Tail { follow, event, after, lines, .. } => {
+                tail(common, &backend, event.as_deref(), *after, *lines, *follow).await
+            }
             Self::Summary { .. } => backend.summary().await.map(|counts| summary(common, &counts)),
-            Self::Verify { .. } => backend.verify().await.and_then(|verdict| show_verdict(common, &verdict)),
+            Self::Verify(verify) => verify.online(common, &backend).await,
+            Self::Export(export) => export.run(&backend).await,
+            Self::Keys { .. } => backend.evidence_keys().await.map(|set| print::json(&set)),
+            Self::Retain(_) => Ok(()),
         };
         backend.close().await;
         done
     }
 }
 
-async fn tail(common: &Common, backend: &Backend, event: Option<&str>, lines: i64, follow: bool) -> Done {
+async fn tail(
+    common: &Common,
+    backend: &Backend,
+    event: Option<&str>,
+    after: Option<i64>,
+    lines: i64,
+    follow: bool,
+) -> Done {
     if let Some(event) = event {
         let prefix = event.trim_end_matches('*');
         let known =
@@ -69,8 +99,8 @@ async fn tail(common: &Common, backend: &Backend, event: Option<&str>, lines: i6
             );
         }
     }
-    let mut last = 0;
-    let mut entries = backend.audit(event, None, lines).await?;
+    let mut last = after.unwrap_or(0);
+    let mut entries = backend.audit(event, after, lines).await?;
     loop {
         for entry in &entries {
             last = entry["seq"].as_i64().unwrap_or(last);
@@ -79,7 +109,10 @@ async fn tail(common: &Common, backend: &Backend, event: Option<&str>, lines: i6
         if !follow {
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        // Behind a page with something on it there may be another one already.
+        if entries.is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
         entries = backend.audit(event, Some(last), 1000).await?;
     }
 }
@@ -114,22 +147,4 @@ fn summary(common: &Common, counts: &Value) {
     };
     let rows: Vec<_> = counts.as_array().into_iter().flatten().map(row).collect();
     print::table(&["EVENT", "OUTCOME", "TIMES", "LATEST (UTC)"], &rows);
-}
-
-fn show_verdict(common: &Common, verdict: &Value) -> Done {
-    if common.json {
-        print::json(verdict);
-    }
-    if verdict["valid"].as_bool() == Some(true) {
-        if !common.json {
-            print::out(&format!(
-                "The chain is whole: {} entries, head {}.",
-                verdict["entries"],
-                print::cell(&verdict["head"])
-            ));
-        }
-        return Ok(());
-    }
-    let what = format!("the chain is broken at entry {}: {}", verdict["first_bad_seq"], print::cell(&verdict["fault"]));
-    Err(Failure::new(what).hint(format!("the {} entries before it are good", verdict["entries"])))
 }

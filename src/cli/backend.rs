@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Common, Failure, print, sources};
+use super::{Common, Failure, evidence::Asked, print, sources};
 use crate::{
-    actions::{App, audit, tokens},
+    actions::{App, audit, evidence, tokens},
     config::Sources,
     domain::{
         event::Origin,
@@ -163,13 +163,12 @@ impl Backend {
             }
             Self::Server { .. } => {
                 let event = event.map(|e| format!("&event={}", escaped(e))).unwrap_or_default();
-                let page = self.call("GET", &format!("/api/audit?limit={limit}{event}"), None).await?;
+                let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+                let page = self.call("GET", &format!("/api/audit?limit={limit}{event}{after}"), None).await?;
                 page["entries"].as_array().cloned().unwrap_or_default()
             }
         };
-        let seq = |e: &Value| e["seq"].as_i64().unwrap_or(0);
-        entries.retain(|e| after.is_none_or(|after| seq(e) > after));
-        entries.sort_by_key(seq);
+        entries.sort_by_key(|e| e["seq"].as_i64().unwrap_or(0));
         Ok(entries)
     }
 
@@ -201,6 +200,38 @@ impl Backend {
         }
         let answer = request.send().await.map_err(|e| unreachable_at(url, e))?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    }
+
+    /// Public keys that signed anything about the log.
+    pub(super) async fn evidence_keys(&self) -> Result<Value, Failure> {
+        match self {
+            Self::Local(app, who) => Ok(evidence::keys(app, &permit(who)?).await?.jwks()),
+            Self::Server { .. } => self.call("GET", "/api/audit/keys", None).await,
+        }
+    }
+
+    /// Writes an export, piece by piece.
+    pub(super) async fn export(&self, asked: &Asked, out: &mut impl std::io::Write) -> Result<(), Failure> {
+        match self {
+            Self::Local(app, who) => {
+                let mut export = evidence::export(app, &permit(who)?, asked.wanted()?, &Origin::default()).await?;
+                while let Some(piece) = export.piece().await? {
+                    out.write_all(&piece)?;
+                }
+            }
+            Self::Server { url, token, http } => {
+                let address = format!("{url}/api/audit/export?{}", asked.query());
+
+                let mut answer = http.get(address).bearer_auth(token).timeout(NO_END).send().await?;
+                if !answer.status().is_success() {
+                    return Err(refusal(answer).await);
+                }
+                while let Some(piece) = answer.chunk().await? {
+                    out.write_all(&piece)?;
+                }
+            }
+        }
+        Ok(out.flush()?)
     }
 
     pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failure> {

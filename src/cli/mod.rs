@@ -7,6 +7,7 @@ mod certs;
 mod certs_check;
 mod demo;
 mod doctor;
+mod evidence;
 mod explain;
 mod keys;
 mod print;
@@ -122,11 +123,18 @@ enum Enterprise {
 struct Failure {
     message: String,
     hint: Option<String>,
+    /// The exit code: 1, unless programs shall tell failures apart.
+    code: u8,
 }
 
 impl Failure {
     fn new(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None }
+        Self { message: message.to_string(), hint: None, code: 1 }
+    }
+
+    fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -146,7 +154,7 @@ impl<E: std::error::Error> From<E> for Failure {
             }
             cause = inner.source();
         }
-        Self { message, hint: None }
+        Self { message, hint: None, code: 1 }
     }
 }
 
@@ -169,7 +177,7 @@ pub fn main() -> ExitCode {
             if let Some(hint) = failure.hint {
                 eprintln!("hint: {hint}");
             }
-            ExitCode::FAILURE
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Common, Done, Failure, backend::permit, print};
 use crate::{
     actions::{
-        App, background, happenings,
+        App, background, evidence, happenings,
         runs::{self, Input, StartRequest, foreman},
     },
     config::{Settings, Sources, server::Database},
@@ -85,6 +85,7 @@ pub(super) struct Served {
     pub(super) address: std::net::SocketAddr,
     handle: ServerHandle,
     ended: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
+    background: actix_web::rt::task::JoinHandle<()>,
     /// Listened for from the start, so that whoever has read that it serves can end it in order.
     told: (Signal, Signal),
 }
@@ -112,7 +113,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     if let Some(listener) = for_metrics {
         actix_web::rt::spawn(web::server::serve_metrics(shared.clone(), listener)?);
     }
-    actix_web::rt::spawn(background::run(Arc::clone(&app)));
+    let background = actix_web::rt::spawn(background::run(Arc::clone(&app)));
     foreman::begin(&app);
     actix_web::rt::spawn(happenings::run(Arc::clone(&app)));
     actix_web::rt::spawn(async move {
@@ -122,7 +123,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
             shared.forget_idle();
         }
     });
-    Ok(Served { app, ends_runs: false, address, handle, ended: actix_web::rt::spawn(server), told })
+    Ok(Served { app, ends_runs: false, address, handle, ended: actix_web::rt::spawn(server), background, told })
 }
 
 impl Served {
@@ -177,9 +178,15 @@ impl Served {
         if self.ends_runs {
             foreman::end_all(&self.app).await;
         }
+        // What it would still do needs a database that is about to be closed.
+        self.background.abort();
         let stopped = NewEvent::new(self.app.now(), EventName::ServerStopped, Actor::system());
         if let Err(e) = self.app.store.act(Append { events: vec![stopped] }).await {
             tracing::warn!(error = %e, "the end could not be recorded");
+        }
+        self.app.events.flush().await;
+        if let Err(e) = evidence::sign(&self.app, true).await {
+            tracing::warn!(error = %e, "the end could not be signed");
         }
         self.app.close().await;
         match result {

@@ -146,6 +146,14 @@ keys! {
     "enterprise.rbac.roles" "" Kind::Named, "", "Roles of your own.";
     "enterprise.rbac.roles.*.scopes" "" Kind::List, "", "The scopes that the role grants.";
     "enterprise.audit.queue" "LOKI_AUDIT_QUEUE" Kind::Number(16, 1_000_000), "8192", "Refusals and uses that may wait to be written; more are counted in a gap.";
+    "enterprise.audit.checkpoint_every" "LOKI_AUDIT_CHECKPOINT_EVERY" Kind::Duration, "5m", "Sign the head of the log at the latest so long after an entry.";
+    "enterprise.audit.checkpoint_entries" "LOKI_AUDIT_CHECKPOINT_ENTRIES" Kind::Number(1, 10_000_000), "1000", "Sign the head of the log at the latest after so many entries.";
+    "enterprise.audit.anchor_file" "LOKI_AUDIT_ANCHOR_FILE" Kind::Text, "", "File outside the database to which every checkpoint is added; best on another disk or machine. Default: beside the SQLite file.";
+    "enterprise.audit.retention_days" "LOKI_AUDIT_RETENTION_DAYS" Kind::Number(0, 36_500), "365", "Acts are taken out of the log after so many days, leaving a signed tombstone; 0: never.";
+    "enterprise.audit.refusals_days" "LOKI_AUDIT_REFUSALS_DAYS" Kind::Number(0, 36_500), "90", "The same for refusals and uses; 0: never.";
+    "enterprise.audit.syslog" "LOKI_AUDIT_SYSLOG" Kind::Text, "", "Send every entry to a syslog server (RFC 5424): udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT.";
+    "enterprise.audit.syslog_ca_file" "LOKI_AUDIT_SYSLOG_CA_FILE" Kind::Text, "", "Certificate authorities (PEM) for tls://. Default: those of the system.";
+    "enterprise.audit.webhook" "LOKI_AUDIT_WEBHOOK" Kind::Url, "", "Post every entry to this address, signed with the signing key.";
     "signing_key" "SIGNING_KEY" Kind::Secret, "", "Private keys that sign assertions: PEM, or base64 of PEM, several blocks one after another. The first signs, all are published. Default: with server.secret set, keys that lokid makes and keeps sealed in the database; without, one that lasts as long as the process and is not published.";
     "signing_key_file" "SIGNING_KEY_FILE" Kind::Text, "", "File with such keys; it is watched, and wins over signing_key.";
     "certs_dir" "LOKI_CERTS_DIR" Kind::Text, "", "Directory with the files of lokid certs; its jwt/private.key signs when no signing key is configured, its ca.pem and ca.key issue certificates.";

@@ -4,6 +4,7 @@
 //! Order: flag, environment, file, default. This is the only room that reads the environment.
 
 pub mod apps;
+pub mod audit;
 pub mod auth;
 pub mod certificates;
 pub mod keys;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub certificates: certificates::Certificates,
     /// How many refusals may wait to be written.
     pub audit_queue: usize,
+    /// Evidence, retention and sinks of the audit log.
+    pub audit: audit::Audit,
     /// The tree these came from, for `config show`.
     pub effective: Vec<reference::Effective>,
     /// What is odd but not wrong.
@@ -212,6 +215,7 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
     }
     Settings {
         runs: runs::read(place, &server, &database, env),
+        audit: audit::read(place, &database),
         database,
         log: server::read_log(place),
         metrics_listen: metrics::read(place),

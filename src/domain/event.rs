@@ -131,6 +131,12 @@ events! {
     ConfigLoaded = "config.load", Info, MustRecord;
     /// Somebody verified the log.
     AuditVerified = "audit.verify", Info, RecordOrCount;
+    /// The head of the log was signed.
+    AuditCheckpointed = "audit.checkpoint", Info, MustRecord;
+    /// Somebody exported the log.
+    AuditExported = "audit.export", Info, MustRecord;
+    /// Entries grew too old and were taken out.
+    AuditRetained = "audit.retention", Info, MustRecord;
     /// Events were lost: how many is in the details.
     AuditGap = "audit.gap", Warning, MustRecord;
     /// A server started.

@@ -257,6 +257,8 @@ rights! {
     ControlRuns = Access::Scope(Scope::Control);
     /// To read and verify the audit log.
     ReadAudit = Access::Scope(Scope::Audit);
+    /// To take entries that are too old out of the audit log.
+    ManageAudit = Access::Scope(Scope::All);
     /// To make, list, rotate and revoke anybody's tokens.
     ManageTokens = Access::Scope(Scope::All);
     /// To have somebody else's token explained.

@@ -4,6 +4,8 @@
 //! arguments ([`time::Clock`] and [`entropy::Entropy`] are the two sources, handed out at the top).
 
 pub mod certificate;
+pub mod chain;
+pub mod checkpoint;
 pub mod claim;
 pub mod client_certificate;
 pub mod dns;
@@ -16,6 +18,7 @@ pub mod log_line;
 pub mod path;
 pub mod person;
 pub mod protected;
+pub mod retention;
 pub mod role;
 pub mod rotation;
 pub mod run;

@@ -140,6 +140,14 @@ impl SigningKey {
         Self::of_ecdsa(pair, "P-256")
     }
 
+    /// The key that belongs to a seed, always the same one (RFC 8032 §5.1.5).
+    ///
+    /// # Panics
+    /// When the crypto provider refuses 32 bytes.
+    pub fn of_seed(seed: &[u8; 32]) -> Self {
+        Self::of_ed25519(Ed25519KeyPair::from_seed_unchecked(seed).expect("32 bytes are a seed"))
+    }
+
     /// Its name: the lower-case hexadecimal SHA-256 thumbprint (RFC 7638), unless it is presented otherwise.
     pub fn kid(&self) -> &str {
         &self.kid

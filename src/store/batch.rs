@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     event::NewEvent,
-    ledger::{Entry, Head},
+    ledger::{Entry, Hash, Head},
 };
 
 /// The writer's open transaction.
@@ -54,6 +54,21 @@ impl<'c> Batch<'c> {
     /// Adds an event; it commits with this batch or not at all.
     pub fn record(&mut self, event: NewEvent) {
         self.entries.push(self.head.append(event, self.node));
+    }
+
+    /// The end of the chain, with what this batch has added to it so far.
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// What this process is called.
+    pub const fn node(&self) -> &str {
+        self.node
+    }
+
+    /// The hash of the log's first entry, if this batch adds it.
+    pub(super) fn new_log(&self) -> Option<Hash> {
+        self.entries.first().filter(|entry| entry.seq == 1).map(|entry| entry.hash)
     }
 
     /// Says that somebody can do less after this batch than before.

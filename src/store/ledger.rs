@@ -1,4 +1,4 @@
-//! The audit log's table: appended by the writer, read in pages by `seq`, walked for verification.
+//! The audit log's table: appended by the writer, read in pages by `seq`.
 
 use sqlx::AssertSqlSafe;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::{
     event::NewEvent,
-    ledger::{Entry, Fault, Hash, Head, Walk},
+    ledger::{Entry, Hash, Head},
     time::Moment,
 };
 
@@ -34,10 +34,7 @@ const COLUMNS: &[&str] = &[
     "hash",
 ];
 
-/// Entries of one stretch of a walk.
-const AT_ONCE: i64 = 512;
-
-const SELECT: &str = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, \
+pub(super) const SELECT: &str = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, \
      outcome, reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit";
 
 /// On PostgreSQL: whoever appends waits for whoever appends, until the commit.
@@ -48,9 +45,9 @@ pub(super) const TELL_OTHERS: &str = "SELECT pg_notify('lokid_rights', '')";
 statements! {
     /// The end of the chain.
     HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
-    /// One stretch of the chain.
-    STRETCH = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, outcome, \
-         reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $2";
+    /// One entry.
+    BY_SEQ = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, outcome, \
+         reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit WHERE seq = $1";
     /// How often each event and outcome came.
     SUMMARY = "SELECT event, outcome, COUNT(*) AS times, MAX(time) AS latest FROM audit \
          WHERE time >= $1 GROUP BY event, outcome ORDER BY event, outcome";
@@ -61,42 +58,50 @@ statements! {
          AND (actor_id = $5 OR actor_name = $5) AND outcome = $6 AND time >= $7 AND time < $8 ORDER BY seq DESC LIMIT $9";
 }
 
-row! {
-    EntryRow {
-        seq: i64, time: i64, event: String, level: String, actor_kind: String, actor_id: String, actor_name: String,
-        resource_kind: String, resource_id: String, outcome: String, reason: String, request_id: Option<String>,
-        ip: Option<String>, user_agent: Option<String>, node: String, details: String, prev_hash: Vec<u8>, hash: Vec<u8>,
-    }
-}
-
-/// A hash of the wrong length cannot be right; this one never verifies. (Zeros would: as the first entry's predecessor.)
-fn hash_of(bytes: &[u8]) -> Hash {
-    bytes.try_into().unwrap_or([0xFF; 32])
-}
+/// An entry, read by the columns' places: looking for eighteen names costs more than the rest of a walk.
+pub(super) struct EntryRow(Entry);
 
 impl From<EntryRow> for Entry {
     fn from(row: EntryRow) -> Self {
-        Self {
-            seq: row.seq,
-            time: Moment::from_millis(row.time),
-            event: row.event,
-            level: row.level,
-            actor_kind: row.actor_kind,
-            actor_id: row.actor_id,
-            actor_name: row.actor_name,
-            resource_kind: row.resource_kind,
-            resource_id: row.resource_id,
-            outcome: row.outcome,
-            reason: row.reason,
-            request_id: row.request_id,
-            ip: row.ip,
-            user_agent: row.user_agent,
-            node: row.node,
-            details: row.details,
-            prev_hash: hash_of(&row.prev_hash),
-            hash: hash_of(&row.hash),
-        }
+        row.0
     }
+}
+
+macro_rules! read_entry {
+    ($row:ty) => {
+        impl<'r> sqlx::FromRow<'r, $row> for EntryRow {
+            fn from_row(row: &'r $row) -> sqlx::Result<Self> {
+                use sqlx::Row as _;
+                Ok(Self(Entry {
+                    seq: row.try_get(0)?,
+                    time: Moment::from_millis(row.try_get(1)?),
+                    event: row.try_get(2)?,
+                    level: row.try_get(3)?,
+                    actor_kind: row.try_get(4)?,
+                    actor_id: row.try_get(5)?,
+                    actor_name: row.try_get(6)?,
+                    resource_kind: row.try_get(7)?,
+                    resource_id: row.try_get(8)?,
+                    outcome: row.try_get(9)?,
+                    reason: row.try_get(10)?,
+                    request_id: row.try_get(11)?,
+                    ip: row.try_get(12)?,
+                    user_agent: row.try_get(13)?,
+                    node: row.try_get(14)?,
+                    details: row.try_get(15)?,
+                    prev_hash: hash_of(row.try_get(16)?),
+                    hash: hash_of(row.try_get(17)?),
+                }))
+            }
+        }
+    };
+}
+read_entry!(sqlx::sqlite::SqliteRow);
+read_entry!(sqlx::postgres::PgRow);
+
+/// A hash of the wrong length cannot be right; this one never verifies. (Zeros would: as the first entry's predecessor.)
+pub(super) fn hash_of(bytes: &[u8]) -> Hash {
+    bytes.try_into().unwrap_or([0xFF; 32])
 }
 
 pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {
@@ -163,11 +168,32 @@ pub struct Filter {
     pub before: Option<i64>,
     /// Only places above this one; then the oldest come first.
     pub after: Option<i64>,
+    /// From the beginning of the log on.
+    pub oldest_first: bool,
 }
 
+/// Binds the parts that are set, in the order of their places.
+macro_rules! bind_filter {
+    ($query:expr, $filter:expr) => {{
+        let mut query = $query;
+        for number in [$filter.before, $filter.after].into_iter().flatten() {
+            query = query.bind(number);
+        }
+        let texts = [$filter.event_text(), $filter.actor.clone(), $filter.outcome.clone()];
+        for text in texts.into_iter().flatten() {
+            query = query.bind(text);
+        }
+        for moment in [$filter.start, $filter.end].into_iter().flatten() {
+            query = query.bind(moment.millis());
+        }
+        query
+    }};
+}
+pub(super) use bind_filter;
+
 impl Filter {
-    /// The statement for the parts that are set; placeholders count in the order of [`Self::FULL`].
-    fn sql(&self) -> String {
+    /// The statement for the parts that are set; placeholders count in the order of `FULL_FILTER`.
+    pub(super) fn sql(&self, select: &str) -> String {
         let mut clauses = Vec::new();
         let mut place = 0;
         let mut add = |set: bool, clause: &str| {
@@ -186,14 +212,31 @@ impl Filter {
         add(self.start.is_some(), "time >= ?");
         add(self.end.is_some(), "time < ?");
         let filter = if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
-        let order = if self.after.is_some() { "ASC" } else { "DESC" };
-        format!("{SELECT}{filter} ORDER BY seq {order} LIMIT ${}", place + 1)
+        let order = if self.after.is_some() || self.oldest_first { "ASC" } else { "DESC" };
+        format!("{select}{filter} ORDER BY seq {order} LIMIT ${}", place + 1)
+    }
+
+    /// Whether every entry fits.
+    pub const fn is_open(&self) -> bool {
+        let Self { event, actor, outcome, start, end, .. } = self;
+        event.is_none() && actor.is_none() && outcome.is_none() && start.is_none() && end.is_none()
     }
 
     /// The event's name, or how it begins.
-    fn event_text(&self) -> Option<String> {
+    pub(super) fn event_text(&self) -> Option<String> {
         self.event.as_ref().map(|event| event.strip_suffix('*').unwrap_or(event).to_owned())
     }
+}
+
+/// How many entries of one outcome lie in one bar of a timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// The bar, from 0.
+    pub bar: i64,
+    /// How they went.
+    pub outcome: String,
+    /// How many.
+    pub entries: i64,
 }
 
 /// How often an event came.
@@ -216,17 +259,8 @@ impl Store {
     /// When the database cannot say.
     pub async fn audit_page(&self, filter: &Filter, limit: i64) -> Result<Vec<Entry>, StoreError> {
         let rows: Vec<EntryRow> = on_db!(&self.db, pool => {
-            let mut query = sqlx::query_as(AssertSqlSafe(filter.sql()));
-            for number in [filter.before, filter.after].into_iter().flatten() {
-                query = query.bind(number);
-            }
-            for text in [filter.event_text(), filter.actor.clone(), filter.outcome.clone()].into_iter().flatten() {
-                query = query.bind(text);
-            }
-            for moment in [filter.start, filter.end].into_iter().flatten() {
-                query = query.bind(moment.millis());
-            }
-            query.bind(limit).fetch_all(pool).await?
+            let query = sqlx::query_as(AssertSqlSafe(filter.sql(SELECT)));
+            bind_filter!(query, filter).bind(limit).fetch_all(pool).await?
         });
         Ok(rows.into_iter().map(Entry::from).collect())
     }
@@ -251,25 +285,36 @@ impl Store {
         Ok(on_db!(&self.db, pool => sqlx::query_as(BY_HOUR).bind(since.millis()).fetch_all(pool).await?))
     }
 
-    /// Walks the whole chain in stretches, so that no statement takes long however long the chain is.
-    /// The inner result is what the walk found.
+    /// How many entries fit in each stretch of `width` milliseconds since `from`, of the latest `most` that fit.
     ///
     /// # Errors
-    /// When the database cannot be read to the end.
-    pub async fn walk_audit(&self) -> Result<Result<Head, (Head, Fault)>, StoreError> {
-        let mut walk = Walk::from_the_start();
-        let mut from = i64::MIN;
-        loop {
-            let rows: Vec<EntryRow> =
-                on_db!(&self.db, pool => sqlx::query_as(STRETCH).bind(from).bind(AT_ONCE).fetch_all(pool).await?);
-            let Some(last) = rows.last() else { return Ok(Ok(walk.head())) };
-            from = last.seq.saturating_add(1);
-            for row in rows {
-                if let Err(fault) = walk.step(&row.into()) {
-                    return Ok(Err((walk.head(), fault)));
-                }
-            }
-        }
+    /// When the database cannot say.
+    pub async fn audit_timeline(
+        &self,
+        filter: &Filter,
+        from: Moment,
+        width: i64,
+        most: i64,
+    ) -> Result<Vec<Tally>, StoreError> {
+        let chosen = filter.sql("SELECT time, outcome FROM audit");
+        let bar = format!("(time - ({})) / {}", from.millis(), width.max(1));
+        let sql =
+            format!("SELECT {bar} AS bar, outcome, COUNT(*) AS entries FROM ({chosen}) chosen GROUP BY {bar}, outcome");
+        let rows: Vec<(i64, String, i64)> = on_db!(&self.db, pool => {
+            let query = sqlx::query_as(AssertSqlSafe(sql));
+            bind_filter!(query, filter).bind(most).fetch_all(pool).await?
+        });
+        Ok(rows.into_iter().map(|(bar, outcome, entries)| Tally { bar, outcome, entries }).collect())
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn audit_entry(&self, seq: i64) -> Result<Option<Entry>, StoreError> {
+        let row: Option<EntryRow> =
+            on_db!(&self.db, pool => sqlx::query_as(BY_SEQ).bind(seq).fetch_optional(pool).await?);
+        Ok(row.map(Entry::from))
     }
 
     /// The end of the chain.

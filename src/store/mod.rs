@@ -9,8 +9,10 @@
 mod dialect;
 mod batch;
 pub mod certificates;
+pub mod evidence;
 pub mod exchange;
 pub mod ledger;
+mod ledger_stretch;
 mod open;
 pub mod people;
 mod rights;

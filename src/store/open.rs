@@ -62,7 +62,9 @@ macro_rules! migrations {
     };
 }
 
-migrations! { 1 "0001_the_door", 2 "0002_other_apps", 3 "0003_tasks", 4 "0004_runs", 6 "0006_certificates" }
+migrations! {
+    1 "0001_the_door", 2 "0002_other_apps", 3 "0003_tasks", 4 "0004_runs", 5 "0005_evidence", 6 "0006_certificates",
+}
 
 fn migrator(engine: Engine) -> Migrator {
     let list = if engine == Engine::Sqlite { SQLITE } else { POSTGRES };

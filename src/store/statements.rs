@@ -27,6 +27,7 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::people::ALL,
         super::sessions::ALL,
         super::ledger::ALL,
+        super::evidence::ALL,
         super::signing_keys::ALL,
         super::runs::ALL,
         super::runs::acts::ALL,

@@ -29,8 +29,7 @@ impl<R: Right> FromRequest for Caller<R> {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let web = shared(req);
-        let known =
-            known_automation(&web, req).or_else(|| known_session(&web, req)).or_else(|| known_certificate(req));
+        let known = known_automation(&web, req).or_else(|| known_session(&web, req)).or_else(|| known_certificate(req));
         if let Some(identity) = known {
             return Either::Left(ready(permit(&web, req, identity)));
         }

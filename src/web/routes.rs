@@ -81,6 +81,8 @@ routes! {
     "/api/v2/runs/{id}/progress" { POST api::runs::progress, Scope(Write); }
     "/api/logs" { GET api::runs::logs, Scope(Read); }
     "/api/events" { GET api::events::follow, Scope(Read); }
+    "/api/audit/export" { GET api::evidence::export, Scope(Audit); }
+    "/api/audit/keys" { GET api::evidence::keys, Scope(Audit); }
     "/api/tasks" { GET api::tasks::list, Scope(Read); POST api::tasks::create, Scope(Write); }
     "/api/tasks/create" { POST api::tasks::create, Scope(Write); }
     "/api/tasks/{id}" {
@@ -108,6 +110,7 @@ routes! {
     "/tokens/{id}/rotate" { POST pages::tokens::rotate, Person; }
     "/audit" { GET pages::audit::show, Scope(Audit); }
     "/audit/verify" { POST pages::audit::verify, Scope(Audit); }
+    "/audit/{seq}" { GET pages::audit_entry::show, Scope(Audit); }
     "/people" { GET pages::people::list, Scope(All); }
     "/people/{id}" { GET pages::people::show, Scope(All); }
     "/people/{id}/end-sessions" { POST pages::people::end_all, Scope(All); }

@@ -111,6 +111,7 @@ fn every_verb_explains_itself() {
       -f, --follow         Go on with every new entry until interrupted
           --event <EVENT>  Only this event, such as auth.fail, or the beginning of one and *, such as
                            'auth.*'
+          --after <SEQ>    Begin behind this entry, for example where an earlier --follow ended
       -n, --lines <LINES>  How many [default: 20]
           --server <URL>   Act on this server, with the token in LOKI_TOKEN, instead of the local
                            database
@@ -134,6 +135,9 @@ fn every_other_verb_shows_its_usage() {
         "enterprise audit",
         "enterprise audit summary",
         "enterprise audit verify",
+        "enterprise audit export",
+        "enterprise audit retain",
+        "enterprise audit keys",
         "keys",
         "keys generate",
         "keys list",

@@ -11,6 +11,7 @@ use serde_json::Value;
 mod access;
 mod certs;
 mod config;
+mod evidence;
 mod help;
 mod keys;
 mod runs;

@@ -93,6 +93,9 @@ fn a_server_that_is_told_to_stop_ends_in_order() {
     let stop = std::process::Command::new("kill").arg(serving.child.id().to_string()).stderr(Stdio::null()).status();
     assert!(stop.unwrap().success());
     assert!(serving.child.wait().unwrap().success());
-    let last = home.ok("enterprise audit tail -n 1 --json").json();
-    assert_eq!(last["event"], "server.stop");
+    let last = home.ok("enterprise audit tail -n 2 --json").out;
+    let last: Vec<serde_json::Value> = last.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&last[0]["event"], &last[1]["event"]), (&json!("server.stop"), &json!("audit.checkpoint")));
+    let verdict = home.ok("enterprise audit verify --json").json();
+    assert_eq!((&verdict["covered_to"], &verdict["anchors"]), (&last[0]["seq"], &verdict["checkpoints"]));
 }

@@ -102,10 +102,10 @@ async fn a_changed_entry_is_found_and_named() {
     };
     set("mallory").await;
     let found = home.run("enterprise audit verify");
-    assert_eq!((found.code, found.out.as_str()), (1, ""));
-    assert!(found.err.starts_with("lokid: the chain is broken at entry 2: "), "{}", found.err);
+    assert_eq!((found.code, found.out.as_str()), (3, ""));
+    assert!(found.err.starts_with("lokid: the log is not whole from entry 2 on: entry 2 was changed"), "{}", found.err);
     let found = home.run("enterprise audit verify --json");
-    assert_eq!((found.code, &found.json()["first_bad_seq"]), (1, &json!(2)));
+    assert_eq!((found.code, &found.json()["first_bad_seq"], &found.json()["kind"]), (3, &json!(2), &json!("edited")));
     set("tester").await;
     assert_eq!(home.ok("enterprise audit verify --json").json()["valid"], true);
 }

@@ -19,6 +19,7 @@ fn address(route: &Route) -> String {
         ("{kid}", "0123456789abcdef"),
         ("{step}", "remove"),
         ("{act}", "stop"),
+        ("{seq}", "1"),
         ("{original:/.*}", "/x"),
     ];
     let filled = fillings.into_iter().fold(route.path.to_owned(), |path, (place, with)| path.replace(place, with));

@@ -67,6 +67,7 @@ fn combinations() -> Vec<Filter> {
                 end: set(3).then(|| at(20)),
                 before: set(4).then_some(50),
                 after: set(5).then_some(3),
+                oldest_first: false,
             });
         }
     }

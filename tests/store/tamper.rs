@@ -1,7 +1,7 @@
 //! The audit log when somebody with the database's password tampers with it: refused, or found.
 
 use lokid::{
-    domain::{event::EventName, ledger::Fault},
+    domain::{chain::Fault, event::EventName},
     store::{Engine, Store, ledger::Append},
 };
 
@@ -89,14 +89,14 @@ each_engine! {
         let copy = |from: i64, to: i64| format!("INSERT INTO audit SELECT {to}, {columns} FROM kept WHERE seq = {from};");
         let move_to = |from: i64, to: i64| format!("UPDATE audit SET seq = {to} WHERE seq = {from};");
         for (tampering, found) in [
-            (make_room(30) + &copy(30, 31), Fault::Edited { seq: 31 }),
-            (copy(30, 0), Fault::Edited { seq: 0 }),
-            (copy(30, -5), Fault::Edited { seq: -5 }),
-            (copy(60, 61), Fault::Edited { seq: 61 }),
-            (move_to(20, 0) + &move_to(21, 20) + &move_to(0, 21), Fault::Edited { seq: 20 }),
+            (make_room(30) + &copy(30, 31), Fault::Inserted { seq: 31 }),
+            (copy(30, 0), Fault::Inserted { seq: 0 }),
+            (copy(30, -5), Fault::Inserted { seq: -5 }),
+            (copy(60, 61), Fault::Inserted { seq: 61 }),
+            (move_to(20, 0) + &move_to(21, 20) + &move_to(0, 21), Fault::Reordered { seq: 20, original: 21 }),
             ("DELETE FROM audit WHERE seq = 40".to_owned(), Fault::Missing { seq: 40 }),
             ("DELETE FROM audit WHERE seq < 5".to_owned(), Fault::Missing { seq: 1 }),
-            ("DELETE FROM audit WHERE seq = 40; UPDATE audit SET seq = seq - 1 WHERE seq = 41".to_owned(), Fault::Edited { seq: 40 }),
+            ("DELETE FROM audit WHERE seq = 40; UPDATE audit SET seq = seq - 1 WHERE seq = 41".to_owned(), Fault::Missing { seq: 40 }),
             (move_to(50, 1_000), Fault::Missing { seq: 50 }),
         ] {
             raw.run(&tampering).await.unwrap();

@@ -93,7 +93,7 @@ impl EntryView {
 /// A page of entries.
 #[derive(Debug, serde::Serialize, ToSchema)]
 pub struct AuditPage {
-    /// Newest first.
+    /// Newest first, or with `after` oldest first.
     entries: Vec<EntryView>,
     /// For `cursor`, when there may be more.
     next_cursor: Option<String>,
@@ -101,25 +101,25 @@ pub struct AuditPage {
 
 const WHEN: &str = "a date (2026-01-31) or a date and time with zone (2026-01-31T09:00:00Z)";
 
-const PARAMETERS: [&str; 7] = ["event", "actor", "outcome", "start", "end", "limit", "cursor"];
+const PARAMETERS: [&str; 8] = ["event", "actor", "outcome", "start", "end", "limit", "cursor", "after"];
+
+/// Whether a filter's event is one that there is, or the beginning of one and `*`.
+///
+/// # Errors
+/// What would be right.
+pub fn check_filter(event: &str) -> Result<(), String> {
+    let known = match event.strip_suffix('*') {
+        Some(prefix) => EventName::EVERY.iter().any(|e| e.as_str().starts_with(prefix)),
+        None => EventName::find(event).is_some(),
+    };
+    let names = || EventName::EVERY.iter().map(|e| e.as_str()).collect::<Vec<_>>().join(", ");
+    if known { Ok(()) } else { Err(format!("expected one of {}, or the beginning of one and *", names())) }
+}
 
 /// Reads the parameters that the API and the page share.
 pub(in crate::web) fn filter(query: &Query) -> Result<Filter, Problem> {
     let event = query.text("event");
-    if let Some(event) = event {
-        let prefix = event.strip_suffix('*');
-        let known = match prefix {
-            Some(prefix) => EventName::EVERY.iter().any(|e| e.as_str().starts_with(prefix)),
-            None => EventName::find(event).is_some(),
-        };
-        if !known {
-            let names: Vec<_> = EventName::EVERY.iter().map(|e| e.as_str()).collect();
-            return Err(Problem::invalid(
-                "event",
-                format!("expected one of {}, or the beginning of one and *", names.join(", ")),
-            ));
-        }
-    }
+    event.map_or(Ok(()), check_filter).map_err(|expected| Problem::invalid("event", expected))?;
     let outcome = query.text("outcome");
     if outcome.is_some_and(|o| Outcome::find(o).is_none()) {
         return Err(Problem::invalid("outcome", "expected success, failure or denied"));
@@ -134,15 +134,17 @@ pub(in crate::web) fn filter(query: &Query) -> Result<Filter, Problem> {
         start: query.parsed::<Moment>("start", WHEN)?,
         end: query.parsed::<Moment>("end", WHEN)?,
         before: query.parsed::<i64>("cursor", "one that an earlier answer gave")?,
-        after: None,
+        after: query.parsed::<i64>("after", "the place of an entry")?,
+        oldest_first: false,
     })
 }
 
-/// Read the audit log, newest first.
+/// Read the audit log, newest first; with `after` what follows an entry, oldest first.
 #[utoipa::path(get, path = "/api/audit", tag = "audit",
     params(("event" = Option<String>, Query, description = "A name, or the beginning of one and *"), ("actor" = Option<String>, Query),
         ("outcome" = Option<String>, Query), ("start" = Option<String>, Query), ("end" = Option<String>, Query),
-        ("limit" = Option<i64>, Query, description = "1–1000, default 100"), ("cursor" = Option<String>, Query)),
+        ("limit" = Option<i64>, Query, description = "1–1000, default 100"), ("cursor" = Option<String>, Query),
+        ("after" = Option<i64>, Query, description = "Only entries behind this place, oldest first")),
     responses((status = 200, body = AuditPage), (status = 401), (status = 403), (status = 422)))]
 pub(in crate::web) async fn list(
     web: Data<Web>,
@@ -153,7 +155,7 @@ pub(in crate::web) async fn list(
     let (filter, limit) = (filter(&query)?, query.limit(100, 1000)?);
     let entries = audit::page(&web.app, &caller, &filter, limit).await?;
     let full = i64::try_from(entries.len()).is_ok_and(|n| n == limit);
-    let next_cursor = entries.last().filter(|_| full).map(|e| e.seq.to_string());
+    let next_cursor = entries.last().filter(|_| full && filter.after.is_none()).map(|e| e.seq.to_string());
     Ok(Json(AuditPage { entries: entries.into_iter().map(EntryView::of).collect(), next_cursor }))
 }
 
@@ -188,7 +190,7 @@ pub(in crate::web) async fn summary(
     Ok(Json(counts.into_iter().map(CountView::of).collect()))
 }
 
-/// Walk the whole chain and say whether it is whole.
+/// Examine the whole log: the chain, and everything that was signed about it.
 #[utoipa::path(get, path = "/api/audit/verify", tag = "audit", responses((status = 200, body = Verdict), (status = 401), (status = 403)))]
 pub(in crate::web) async fn verify(
     web: Data<Web>,

@@ -3,6 +3,7 @@
 pub mod audit;
 pub(super) mod certificates;
 pub(super) mod events;
+pub(super) mod evidence;
 pub(super) mod exchange;
 pub mod explain;
 pub(super) mod health;
@@ -47,6 +48,15 @@ impl Query {
     /// The text of a parameter.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// These parameters as a query again, in this order.
+    pub(super) fn again(&self, names: &[&str]) -> String {
+        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+        names.iter().filter_map(|name| Some((name, self.text(name)?))).for_each(|(name, value)| {
+            pairs.append_pair(name, value);
+        });
+        pairs.finish()
     }
 
     /// A parameter read as `T`; `expected` says what would be right.

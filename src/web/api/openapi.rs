@@ -10,7 +10,8 @@ use utoipa::{
 };
 
 use super::{
-    audit, certificates, events, exchange, explain, health, me, metrics, runs, status, tasks, tokens, well_known,
+    audit, certificates, events, evidence, exchange, explain, health, me, metrics, runs, status, tasks, tokens,
+    well_known,
 };
 use crate::web::apps;
 
@@ -44,6 +45,8 @@ use crate::web::apps;
         runs::progress,
         runs::logs,
         events::follow,
+        evidence::export,
+        evidence::keys,
         tasks::list,
         tasks::create,
         tasks::show,

@@ -7,7 +7,11 @@ use actix_web::{
 };
 use askama::Template;
 
-use super::{Shell, When, form_token, html};
+use super::{
+    Shell, When,
+    audit_chart::{self, Chart},
+    form_token, html,
+};
 use crate::{
     actions::audit::{self, Verdict},
     domain::{
@@ -15,6 +19,7 @@ use crate::{
         identity::{Caller, ReadAudit},
         ledger::Entry,
     },
+    store::ledger::Filter,
     web::{
         Web,
         api::{Query, audit::filter},
@@ -53,7 +58,12 @@ impl Line {
             warning: entry.level == "warning",
             actor: if entry.actor_name.is_empty() { entry.actor_kind } else { entry.actor_name },
             actor_id: entry.actor_id,
-            resource: entry.resource_id,
+            // The whole name of a key would take the room of everything else.
+            resource: if entry.resource_kind == "key" && entry.resource_id.is_ascii() && entry.resource_id.len() > 16 {
+                format!("{}…", &entry.resource_id[..16])
+            } else {
+                entry.resource_id
+            },
             outcome: entry.outcome,
             reason: entry.reason,
             ip: entry.ip.unwrap_or_default(),
@@ -85,9 +95,24 @@ struct AuditPage {
     error: Option<String>,
     next: Option<String>,
     verdict: Option<Verdict>,
+    chart: Option<Chart>,
+    /// The filter as a query, for the links to the exports.
+    query: String,
+}
+
+/// Entries that a timeline counts at most, so that a page of a large log does not take long.
+const MOST_COUNTED: i64 = 50_000;
+
+async fn chart(web: &Web, caller: &Caller<ReadAudit>, filter: &Filter) -> Result<Chart, Problem> {
+    let span = audit_chart::span(filter, web.app.now());
+    let within = Filter { start: Some(span.0), end: Some(span.1), before: None, after: None, ..filter.clone() };
+    let width = audit_chart::bar_width(span);
+    let tallies = audit::timeline(&web.app, caller, &within, span.0, width, MOST_COUNTED).await?;
+    Ok(audit_chart::draw(&tallies, span, MOST_COUNTED))
 }
 
 const PAGE: i64 = 50;
+const FILTER: [&str; 5] = ["event", "actor", "outcome", "start", "end"];
 const PARAMETERS: [&str; 7] = ["event", "actor", "outcome", "start", "end", "cursor", "follow"];
 
 /// `GET /audit`
@@ -127,18 +152,17 @@ async fn page(
         end: text("end"),
         follow: query.text("follow").is_some(),
     };
-    let (found, error, status) = match filter(&query) {
-        Ok(filter) => (audit::page(&web.app, caller, &filter, PAGE).await?, None, StatusCode::OK),
-        Err(problem) => (Vec::new(), Some(problem.detail), problem.status),
+    let (found, chart, error, status) = match filter(&query) {
+        Ok(filter) => {
+            let found = audit::page(&web.app, caller, &filter, PAGE).await?;
+            let chart = chart(web, caller, &filter).await?;
+            (found, Some(chart), None, StatusCode::OK)
+        }
+        Err(problem) => (Vec::new(), None, Some(problem.detail), problem.status),
     };
     let full = i64::try_from(found.len()).is_ok_and(|n| n == PAGE);
     let next = found.last().filter(|_| full).map(|last| {
-        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-        for name in ["event", "actor", "outcome", "start", "end"] {
-            if let Some(value) = query.text(name) {
-                pairs.append_pair(name, value);
-            }
-        }
+        let mut pairs = url::form_urlencoded::Serializer::new(query.again(&FILTER));
         format!("/audit?{}", pairs.append_pair("cursor", &last.seq.to_string()).finish())
     });
     let mut shell = Shell::of(web, req, caller.identity(), "Audit log", "/audit");
@@ -151,6 +175,8 @@ async fn page(
         error,
         next,
         verdict,
+        chart,
+        query: query.again(&FILTER),
     };
     html(web, status, &page)
 }

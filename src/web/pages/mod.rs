@@ -2,6 +2,8 @@
 
 pub(super) mod account;
 pub(super) mod audit;
+mod audit_chart;
+pub(super) mod audit_entry;
 pub(super) mod certificates;
 mod chart;
 pub(super) mod error;

@@ -7,15 +7,15 @@ use actix_web::{
 };
 use askama::Template;
 
-use super::{SessionView, Shell, When, form_token, html};
+use super::{SessionView, Shell, When, audit::Line, form_token, html};
 use crate::{
-    actions::{people, sessions, tokens},
+    actions::{audit, people, sessions, tokens},
     domain::{
-        identity::{Caller, ManagePeople, ManageTokens},
+        identity::{Caller, ManagePeople, ManageTokens, ReadAudit},
         person::{Person, PersonId},
         time::Moment,
     },
-    store::tokens::Page,
+    store::{ledger::Filter, tokens::Page},
     web::{Web, api::Query, body, client::origin, problem::Problem},
 };
 
@@ -51,6 +51,18 @@ struct PeoplePage {
     shell: Shell,
     people: Vec<PersonView>,
     next: Option<String>,
+    /// Rights that people lost or gained lately, from the log.
+    lines: Vec<Line>,
+}
+
+/// Role changes are shown for so long.
+const LATELY: std::time::Duration = std::time::Duration::from_hours(24 * 90);
+
+async fn role_changes(web: &Web, caller: &Caller<ManagePeople>) -> Result<Vec<Line>, Problem> {
+    let auditor = caller.shared().acting_as::<ReadAudit>()?;
+    let (event, start) = (Some("auth.role.change".to_owned()), Some(web.app.now().minus(LATELY)));
+    let found = audit::page(&web.app, &auditor, &Filter { event, start, ..Filter::default() }, 20).await?;
+    Ok(found.into_iter().map(Line::of).collect())
 }
 
 const PAGE: i64 = 50;
@@ -67,7 +79,8 @@ pub(in crate::web) async fn list(
     let full = i64::try_from(found.len()).is_ok_and(|n| n == PAGE);
     let next = found.last().filter(|_| full).map(|p| format!("/people?cursor={}.{}", p.last_seen_at.millis(), p.id));
     let shell = Shell::of(&web, &req, caller.identity(), "People", "/people");
-    html(&web, StatusCode::OK, &PeoplePage { shell, people: found.iter().map(PersonView::of).collect(), next })
+    let lines = if before.is_none() { role_changes(&web, &caller).await? } else { Vec::new() };
+    html(&web, StatusCode::OK, &PeoplePage { shell, people: found.iter().map(PersonView::of).collect(), next, lines })
 }
 
 fn read_cursor(text: &str) -> Result<(Moment, PersonId), Problem> {

@@ -40,7 +40,12 @@ struct Row {
     expires: Option<When>,
     used: Option<When>,
     used_from: String,
+    /// Usable, but not used for a long time: perhaps nobody needs it any more.
+    idle: bool,
 }
+
+/// After so long without a use somebody should ask what a token is for.
+const LONG_UNUSED: std::time::Duration = std::time::Duration::from_hours(24 * 90);
 
 impl Row {
     fn of(token: &Token, now: Moment) -> Self {
@@ -55,6 +60,7 @@ impl Row {
             expires: token.expires_at.map(When::from),
             used: token.last_used_at.map(When::from),
             used_from: token.last_used_from.clone().unwrap_or_default(),
+            idle: token.is_live(now) && now.since(token.last_used_at.unwrap_or(token.created_at)) >= LONG_UNUSED,
         }
     }
 }

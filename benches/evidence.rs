@@ -1,0 +1,199 @@
+//! What a log of years costs: `cargo bench --bench evidence [-- ENTRIES]`, ten million by default. A log with a valid
+//! chain and checkpoints is made on the disk that this build lies on; then appending, paging, verifying and
+//! exporting are measured on it. A bar that is missed is printed as missed.
+
+#[path = "door/table.rs"]
+#[expect(dead_code, reason = "shared with the other bench")]
+mod table;
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lokid::{
+    audit::{
+        export::{Export, Format, Wanted},
+        verify,
+    },
+    domain::{
+        event::{Actor, ActorKind, EventName, NewEvent, Origin},
+        time::{Clock, Moment},
+    },
+    keys::{sign::SigningKey, verify::PublicKeys},
+    store::{
+        Database, Place, Store,
+        evidence::{Sign, Signer},
+        ledger::{Append, Filter},
+    },
+};
+use table::{Bar, Row};
+
+/// Events in one commit while the log is made.
+const AT_ONCE: i64 = 2_000;
+/// Who acts at once.
+const TASKS: usize = 64;
+const MEASURED: Duration = Duration::from_secs(3);
+
+fn main() {
+    let asked = std::env::args().skip(1).find_map(|text| text.parse().ok());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(bench(asked.unwrap_or(10_000_000)));
+}
+
+/// Everything, on one database.
+async fn bench(entries: i64) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let empty = open(&dir.path().join("empty.db")).await;
+    let full = open(&dir.path().join("full.db")).await;
+    let key = SigningKey::generate();
+    let (kid, jwk, trusted) = (key.kid().to_owned(), key.jwk().to_string(), PublicKeys::of([&key]));
+    let signer = Signer { kid, jwk, sign: Arc::new(move |typ, says| key.sign(typ, says)) };
+    let made = Instant::now();
+    fill(&full, entries, &signer).await;
+    eprintln!("{entries} entries were made in {:.0} s", made.elapsed().as_secs_f64());
+    let mut rows = appending(&empty, &full).await;
+    rows.extend(paging(&full, entries).await);
+    rows.extend(walking(&full, trusted, signer).await);
+    table::print(&rows);
+}
+
+async fn open(path: &Path) -> Store {
+    let place = Place { database: Database::Sqlite(path.to_owned()), node: "bench".into(), is_server: true };
+    Store::open(place).await.expect("the database opens")
+}
+
+/// An event as a day has them, mostly uses.
+fn event(n: i64) -> NewEvent {
+    let names = [EventName::TokenUsed, EventName::CredentialRefused, EventName::TaskMoved, EventName::TokenUsed];
+    let name = names[usize::try_from(n % 4).unwrap_or(0)];
+    let actor = Actor::new(ActorKind::Token, &format!("tok-{:012}", n % 5000), "nightly-build");
+    let origin = Origin {
+        request_id: Some(format!("{n:016x}")),
+        ip: Some("192.0.2.17".into()),
+        user_agent: Some("curl/8.5.0".into()),
+    };
+    NewEvent::new(Moment::from_millis(1_700_000_000_000 + n * 10), name, actor)
+        .on("token", "tok-0123456789ab")
+        .from(&origin)
+}
+
+async fn fill(store: &Store, entries: i64, signer: &Signer) {
+    let mut n = 0;
+    while n < entries {
+        let end = (n + AT_ONCE).min(entries);
+        store.act(Append { events: (n..end).map(event).collect() }).await.expect("committed");
+        n = end;
+        let sign = Sign { signer: signer.clone(), cadence: None, now: Moment::from_millis(n) };
+        store.act(sign).await.expect("committed");
+    }
+}
+
+/// Acts a second with many at once.
+async fn append_rate(store: &Store) -> f64 {
+    let begun = Instant::now();
+    let one = async || {
+        let mut done = 0_u32;
+        while begun.elapsed() < MEASURED {
+            store.act(Append { events: vec![event(7)] }).await.expect("committed");
+            done += 1;
+        }
+        done
+    };
+    let done: u32 = futures_util::future::join_all((0..TASKS).map(|_| one())).await.into_iter().sum();
+    f64::from(done) / begun.elapsed().as_secs_f64()
+}
+
+async fn appending(empty: &Store, full: &Store) -> Vec<Row> {
+    let mut ratios = Vec::new();
+    let mut rate = 0.0;
+    for _ in 0..3 {
+        let (few, many) = (append_rate(empty).await, append_rate(full).await);
+        ratios.push(few / many);
+        rate = many;
+    }
+    let value = format!("{rate:.0}/s, {TASKS} at once");
+    vec![Row::new("appending, empty table ÷ full one", value, (median(ratios), ""), Bar::AtMost(1.5))]
+}
+
+async fn paging(store: &Store, entries: i64) -> Vec<Row> {
+    let filter = |event: &str, before| Filter { event: Some(event.into()), before, ..Filter::default() };
+    let cases = [
+        ("the newest page", Filter::default()),
+        ("the oldest page", Filter { before: Some(51), ..Filter::default() }),
+        ("a page of one event", filter("auth.fail", None)),
+        ("a page of one event, in the middle", filter("auth.fail", Some(entries / 2))),
+        ("a page of one actor", Filter { actor: Some("tok-000000004711".into()), ..Filter::default() }),
+    ];
+    let mut rows = Vec::new();
+    for (name, filter) in cases {
+        let mut times = Vec::new();
+        for _ in 0..11 {
+            let begun = Instant::now();
+            assert!(!store.audit_page(&filter, 50).await.expect("a page").is_empty(), "{name}");
+            times.push(begun.elapsed().as_secs_f64() * 1000.0);
+        }
+        rows.push(Row::new(name, "median of 11", (median(times), " ms"), Bar::AtMost(100.0)));
+    }
+    rows
+}
+
+async fn walking(store: &Store, trusted: PublicKeys, signer: Signer) -> Vec<Row> {
+    let before = resident();
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
+    let report = verify::database(store, trusted, &[]).await.expect("it can be read");
+    let (took, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    assert!(report.flaw.is_none(), "{report:?}");
+    let grown = resident() - before;
+    let rate = rate(report.entries, took);
+    let busy = format!("{took:.1} s, {cpu:.1} s of CPU, {} checkpoints", report.checkpoints);
+    let mut rows = vec![
+        Row::new("verifying", busy, (rate, " entries/s"), Bar::AtLeast(300_000.0)),
+        Row::new("memory that it takes", "", (grown, " MiB"), Bar::AtMost(16.0)),
+    ];
+    for (name, format) in [("JSON lines", Format::Jsonl), ("CSV", Format::Csv)] {
+        let wanted = Wanted { filter: Filter::default(), asked: String::new(), format };
+        let begun = Instant::now();
+        let now = Clock::system().now();
+        let mut export = Export::of(store.clone(), wanted, Some(signer.clone()), now).await.expect("an export");
+        let mut bytes = 0;
+        while let Some(piece) = export.piece().await.expect("a piece") {
+            bytes += piece.len();
+        }
+        let took = begun.elapsed().as_secs_f64();
+        let value = format!("{took:.1} s, {} MiB", bytes >> 20);
+        rows.push(Row::new(
+            format!("exporting {name}"),
+            value,
+            (self::rate(report.entries, took), " entries/s"),
+            Bar::AtLeast(200_000.0),
+        ));
+    }
+    rows
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of entries is far below 2^52")]
+fn rate(entries: i64, seconds: f64) -> f64 {
+    entries as f64 / seconds
+}
+
+/// Memory of this process in MiB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
+    kib.map_or(f64::NAN, |kib: f64| kib / 1024.0)
+}
+
+/// Of this process, in user and kernel, in hundredths of a second as Linux counts them.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// The one in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

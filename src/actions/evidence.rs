@@ -1,0 +1,203 @@
+//! Signing the audit log's head, anchoring it outside, exporting the log, and taking out what grew too old.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{ActError, App};
+use crate::{
+    audit::{
+        anchor,
+        export::{Export, Wanted},
+        sink,
+        verify::{self, Report},
+    },
+    config::server::Database,
+    domain::{
+        checkpoint::Checkpoint,
+        event::{EventName, NewEvent, Origin, Outcome},
+        identity::{Caller, ManageAudit, ReadAudit},
+    },
+    keys::{sign::SigningKey, verify::PublicKeys},
+    store::{
+        StoreError,
+        evidence::{Outlook, Retain, Sign, Signer},
+        ledger::Append,
+    },
+};
+
+/// Between two steps of retention the writer serves others.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// The key that belongs to the installation's secret: it signs while no signing key is kept. `None` where the secret
+/// itself lasts only as long as the process.
+fn fallback(app: &App) -> Option<SigningKey> {
+    let lasts = app.settings.server.secret.is_some() || matches!(app.settings.database, Database::Sqlite(_));
+    lasts.then(|| SigningKey::of_seed(&app.sealer.derive::<32>(b"lokid audit evidence v1")))
+}
+
+/// Who signs what is said about the log. `None` when no key outlasts the process.
+pub fn signer(app: &App) -> Option<Signer> {
+    let ring = app.keys.load_full();
+    if !ring.is_ephemeral() {
+        let (kid, jwk) = (ring.signing().kid().to_owned(), ring.signing().jwk().to_string());
+        return Some(Signer { kid, jwk, sign: Arc::new(move |typ, says| ring.signing().sign(typ, says)) });
+    }
+    let key = fallback(app)?;
+    let (kid, jwk) = (key.kid().to_owned(), key.jwk().to_string());
+    Some(Signer { kid, jwk, sign: Arc::new(move |typ, says| key.sign(typ, says)) })
+}
+
+/// The keys whose statements this installation believes.
+pub fn trusted(app: &App) -> PublicKeys {
+    let ring = app.keys.load();
+    let fallback = fallback(app);
+    let published = ring.keys().iter().filter(|_| !ring.is_ephemeral());
+    PublicKeys::of(published.chain(fallback.as_ref()))
+}
+
+/// Signs the head of the log: when that is due, or `now` if anything is new. What was signed is anchored.
+///
+/// # Errors
+/// When it cannot be stored. That it cannot be anchored is logged.
+pub async fn sign(app: &App, now: bool) -> Result<Option<Checkpoint>, StoreError> {
+    let Some(signer) = signer(app) else { return Ok(None) };
+    let cadence = app.settings.audit.cadence;
+    if !now {
+        let (latest, head) = (app.store.latest_checkpoint().await?, app.store.audit_head().await?);
+        if !cadence.is_due(latest.as_ref(), head.seq, &signer.kid, app.now()) {
+            return Ok(None);
+        }
+    }
+    let act = Sign { signer, cadence: (!now).then_some(cadence), now: app.now() };
+    let Some((checkpoint, jws)) = app.store.act(act).await? else { return Ok(None) };
+    if let Some(path) = &app.settings.audit.anchor_file
+        && let Err(e) = anchor::append(path, &jws)
+    {
+        tracing::error!(error = %e, file = %path.display(), seq = checkpoint.seq, "a checkpoint could not be anchored");
+    }
+    Ok(Some(checkpoint))
+}
+
+/// The statements that are anchored outside the database.
+pub fn anchors(app: &App) -> Vec<String> {
+    let Some(path) = &app.settings.audit.anchor_file else { return Vec::new() };
+    anchor::read(path).unwrap_or_else(|e| {
+        tracing::error!(error = %e, file = %path.display(), "the anchors cannot be read");
+        Vec::new()
+    })
+}
+
+/// Compares the last anchor with what stands in the log now. A log that is not the one that was anchored is said
+/// loudly, and written into it; the server serves all the same.
+///
+/// # Errors
+/// When the database cannot say.
+pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
+    use crate::{domain::checkpoint::Statement as _, keys::verify::Signed};
+    let mut known = trusted(app);
+    app.store.evidence_keys().await?.iter().for_each(|jwk| drop(known.add(jwk)));
+    let last = anchors(app).pop().map(|jws| known.check::<Checkpoint>(Checkpoint::TYP, &jws));
+    let Some(Signed::By(_, said)) = last else { return Ok(true) };
+    let fits = match app.store.audit_entry(said.seq).await? {
+        Some(entry) => entry.hash == said.hash,
+        // Taken out since, or not there yet.
+        None => app.store.audit_head().await?.seq > said.seq,
+    };
+    if !fits {
+        let fault = format!("entry {} is not what was anchored on {}", said.seq, said.time.rfc3339());
+        tracing::error!("{fault}: the log was cut or replaced, or an old backup was restored; see audit verify");
+        let event = NewEvent::new(app.now(), EventName::AuditVerified, crate::domain::event::Actor::system());
+        app.store.act(Append { events: vec![event.because(Outcome::Failure, fault)] }).await?;
+    }
+    Ok(fits)
+}
+
+/// Examines the whole log with everything that is known about it.
+///
+/// # Errors
+/// When the log cannot be read to the end.
+pub async fn examine(app: &App, _: &Caller<ReadAudit>) -> Result<Report, ActError> {
+    let trusted = match signer(app) {
+        Some(_) => trusted(app),
+        None => PublicKeys::default(),
+    };
+    Ok(verify::database(&app.store, trusted, &anchors(app)).await?)
+}
+
+/// Begins an export, once it is recorded who asked for what.
+///
+/// # Errors
+/// [`ActError`]: then nothing was exported.
+pub async fn export(app: &App, caller: &Caller<ReadAudit>, wanted: Wanted, from: &Origin) -> Result<Export, ActError> {
+    let event = NewEvent::new(app.now(), EventName::AuditExported, caller.identity().actor.clone()).from(from);
+    let format = format!("{:?}", wanted.format).to_lowercase();
+    let event = event.with("format", format).with("filter", wanted.asked.as_str());
+    app.store.act(Append { events: vec![event] }).await?;
+    Ok(Export::of(app.store.clone(), wanted, signer(app), app.now()).await?)
+}
+
+/// Tells syslog and webhook of every entry, until the task is dropped.
+pub(super) async fn tell_sinks(app: &Arc<App>) {
+    let asked = Arc::clone(app);
+    let context = sink::Context {
+        store: app.store.clone(),
+        clock: app.clock.clone(),
+        lags: app.sinks.clone(),
+        signer: Arc::new(move || signer(&asked)),
+    };
+    sink::run(context, &app.settings.audit).await;
+}
+
+/// Public keys that signed anything about the log, also those that left the key set.
+///
+/// # Errors
+/// [`ActError`].
+pub async fn keys(app: &App, _: &Caller<ReadAudit>) -> Result<PublicKeys, ActError> {
+    let mut keys = trusted(app);
+    app.store.evidence_keys().await?.iter().for_each(|jwk| drop(keys.add(jwk)));
+    Ok(keys)
+}
+
+/// What retention would take out now.
+///
+/// # Errors
+/// [`ActError`].
+pub async fn outlook(app: &App, _: &Caller<ManageAudit>) -> Result<Vec<Outlook>, ActError> {
+    Ok(app.store.retention_outlook(&app.settings.audit.ages, app.now()).await?)
+}
+
+/// Takes out what is too old, step by step. Answers how many entries went.
+///
+/// # Errors
+/// [`ActError::Conflict`] when no key outlasts the process, or the log was tampered with. Steps that were done stay.
+pub async fn retain(app: &App, caller: &Caller<ManageAudit>, from: &Origin) -> Result<i64, ActError> {
+    retain_by(app, (caller.identity().actor.clone(), from.clone())).await
+}
+
+/// As [`retain`], by whoever.
+///
+/// # Errors
+/// As [`retain`].
+pub(super) async fn retain_by(app: &App, by: (crate::domain::event::Actor, Origin)) -> Result<i64, ActError> {
+    let (ages, now) = (app.settings.audit.ages, app.now());
+    if ages.keep_all() {
+        return Ok(0);
+    }
+    let Some(signer) = signer(app) else {
+        let why =
+            "no signing key outlasts this process, so nothing could vouch for what is taken out; set server.secret";
+        return Err(ActError::Conflict(why.into()));
+    };
+    let (mut after, mut taken) = (0, 0);
+    while let Some(first) = app.store.first_over(after, &ages, now).await? {
+        let step = Retain { after: first, ages, now, signer: signer.clone(), by: by.clone() };
+        let done = app.store.act(step).await?.map_err(|e| ActError::Conflict(e.to_string()))?;
+        // The last entry stays, however old it is.
+        if done.taken == 0 && done.looked_to <= first + 1 {
+            break;
+        }
+        taken += done.taken;
+        after = done.looked_to;
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(taken)
+}
