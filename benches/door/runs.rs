@@ -231,7 +231,7 @@ fn loud() -> Vec<Row> {
     });
     let log = http.call(&root, "GET", &format!("/api/logs?lines=1&run_id={id}"), "").expect("an answer").json();
     let marker = log[0]["message"].as_str().unwrap_or_default().to_owned();
-    let cut: f64 = marker.split(' ').filter_map(|word| word.parse().ok()).next().unwrap_or(0.0);
+    let cut: f64 = marker.split(' ').find_map(|word| word.parse().ok()).unwrap_or(0.0);
     vec![
         Row::new("a command that prints as fast as it can", marker, (cut / 5.0 / 1e6, " MB/s"), Bar::AtLeast(100.0)),
         Row::new(
