@@ -25,8 +25,10 @@ const HELD: usize = 4096;
 const AT_ONCE: i64 = 1000;
 /// Rows of one read for one who comes back.
 const TOLD_AGAIN_AT_ONCE: i64 = 256;
-/// Between two stretches of a burst.
-const BREATH: Duration = Duration::from_millis(10);
+/// Between two looks at how far followers are.
+const BREATH: Duration = Duration::from_millis(5);
+/// Followers have this long for a stretch of a burst.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// How often commits of other nodes are looked for, where nothing tells of them.
 const LOOK_FOR_OTHERS: Duration = Duration::from_millis(500);
 
@@ -195,26 +197,30 @@ pub async fn run(app: Arc<App>) {
 }
 
 async fn tell(app: &App) -> Result<(), StoreError> {
+    while tell_some(app).await? {
+        // A burst is told no faster than followers take it; but one who takes nothing holds up nobody for long.
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        while app.happenings.followers.len() > HELD / 2 && tokio::time::Instant::now() < patience {
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+    Ok(())
+}
+
+/// Tells one stretch; answers whether there is more.
+async fn tell_some(app: &App) -> Result<bool, StoreError> {
     let happenings = &app.happenings;
     let mut read = happenings.read.lock().await;
     if happenings.followers.receiver_count() == 0 {
         *read = None;
     }
-    let Some(cursor) = read.as_mut() else { return Ok(()) };
-    loop {
-        let found = read_behind(app, cursor, AT_ONCE).await?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        let more = is_full(found.len(), AT_ONCE);
-        for happening in found {
-            let _ = happenings.followers.send(happening);
-        }
-        if more {
-            // A burst is told no faster than followers can take it.
-            tokio::time::sleep(BREATH).await;
-        }
+    let Some(cursor) = read.as_mut() else { return Ok(false) };
+    let found = read_behind(app, cursor, AT_ONCE).await?;
+    let any = !found.is_empty();
+    for happening in found {
+        let _ = happenings.followers.send(happening);
     }
+    Ok(any)
 }
 
 /// Ends every stream, so that the server can end.
