@@ -18,11 +18,7 @@ use crate::domain::run::LONGEST_PRD;
 
 /// Reads a JSON object. Unknown fields and repeated keys are refused by `T` (`deny_unknown_fields`).
 pub(super) async fn json<T: DeserializeOwned>(web: &Web, req: &HttpRequest, payload: Payload) -> Result<T, Problem> {
-    if media_type(req) != "application/json" {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
-    }
-    let bytes = read(web, req, payload).await?;
-    parse(&bytes)
+    json_up_to(web, req, payload, web.app.settings.limits.body_bytes).await
 }
 
 /// The most bytes of a body that carries a PRD: its text with room for JSON's escapes.
@@ -35,9 +31,7 @@ pub(super) async fn json_up_to<T: DeserializeOwned>(
     payload: Payload,
     most: usize,
 ) -> Result<T, Problem> {
-    if media_type(req) != "application/json" {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
-    }
+    must_be(is_json(req))?;
     parse(&read_up_to(web, req, payload, most).await?)
 }
 
@@ -48,9 +42,7 @@ pub(super) async fn json_of_any_type<T: DeserializeOwned>(
     req: &HttpRequest,
     payload: Payload,
 ) -> Result<T, Problem> {
-    if !matches!(&*media_type(req), "" | "application/json" | "application/x-www-form-urlencoded") {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
-    }
+    must_be(matches!(&*media_type(req), "" | "application/json" | "application/x-www-form-urlencoded"))?;
     parse(&read_up_to(web, req, payload, PRD).await?)
 }
 
@@ -64,10 +56,20 @@ pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(
     if bytes.is_empty() {
         return Ok(T::default());
     }
-    if media_type(req) != "application/json" {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"));
-    }
+    must_be(is_json(req))?;
     parse(&bytes)
+}
+
+fn is_json(req: &HttpRequest) -> bool {
+    media_type(req) == "application/json"
+}
+
+/// 415 for a body that is not of a type that its door takes as JSON.
+fn must_be(acceptable: bool) -> Result<(), Problem> {
+    if acceptable {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON with Content-Type: application/json"))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
