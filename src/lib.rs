@@ -8,6 +8,7 @@ pub mod actions;
 pub mod audit;
 pub mod authn;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod domain;

@@ -13,7 +13,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["config", "telemetry"],
-    &["store", "keys", "pki", "issuers"],
+    &["store", "keys", "pki", "issuers", "cluster"],
     &["authn", "oidc", "audit", "runner"],
     &["actions"],
     &["web", "demo"],

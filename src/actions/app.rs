@@ -1,13 +1,14 @@
 //! What every act needs, put together once at start.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
 use super::{
     certificates::{self, LastList},
     happenings::Happenings,
-    keys::{self, KeysRefused},
+    keys::{self, KeysRefused, share::Share},
     listener::{Listener, ListenerRefused},
     runs::foreman::Foreman,
     sign_in::AdminLink,
@@ -15,7 +16,10 @@ use super::{
 use crate::{
     audit::{EventQueue, sink::Lags},
     authn::{Authn, workload::Workloads},
-    config::{Settings, server::Database},
+    config::{
+        Settings,
+        server::{Database, Signing},
+    },
     domain::{
         entropy::Entropy,
         event::{NewEvent, Origin},
@@ -42,6 +46,8 @@ pub struct App {
     pub sealer: Sealer,
     /// Our signing keys.
     pub keys: ArcSwap<Keyring>,
+    /// The way to them, where the nodes share them through NATS.
+    pub share: Option<Share>,
     /// What the TLS listener shows and whom it lets in, if there is one.
     pub listener: Option<Listener>,
     /// The list of revoked certificates that was signed last.
@@ -91,6 +97,8 @@ pub enum StartError {
 
 /// Tokens and sessions that are kept in memory.
 const CACHED: u64 = 200_000;
+/// Between two tries to reach the database at the start.
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl App {
     /// Opens the database and puts everything together.
@@ -98,9 +106,14 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn start(settings: Settings, clock: Clock, is_server: bool) -> Result<Arc<Self>, StartError> {
-        let store = Store::open(open_place(&settings.database, &node_name(), is_server)).await?;
+        let node = settings.cluster.node.clone().unwrap_or_else(machine_name);
+        let store = open_store(&settings, &node, is_server).await?;
         let sealer = sealer(&settings)?;
-        let keys = ArcSwap::from_pointee(keys::ring(&settings, &store, &sealer, clock.now(), is_server).await?);
+        let share = match &settings.signing {
+            Signing::Shared(share) => Some(Share::new(share, &node, is_server)),
+            _ => None,
+        };
+        let ring = keys::ring(&settings, &store, &sealer, share.as_ref(), clock.now(), is_server).await?;
         let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
         let workloads = Workloads::new(&settings, &clock).map_err(|(id, e)| StartError::Issuer(id, e))?;
         let events = EventQueue::start(store.clone(), clock.clone(), settings.audit_queue);
@@ -118,7 +131,8 @@ impl App {
             happenings: Happenings::default(),
             entropy: Entropy,
             metrics: Metrics::default(),
-            keys,
+            keys: ArcSwap::from_pointee(ring),
+            share,
             providers,
             sealer,
             store,
@@ -147,7 +161,21 @@ impl App {
     }
 }
 
-fn node_name() -> String {
+/// A server may be started together with its database.
+async fn open_store(settings: &Settings, node: &str, is_server: bool) -> Result<Store, OpenError> {
+    let until = Instant::now() + if is_server { settings.database_wait } else { Duration::ZERO };
+    loop {
+        match Store::open(open_place(&settings.database, node, is_server)).await {
+            Err(e @ OpenError::Connect { .. }) if Instant::now() < until => {
+                tracing::warn!(error = %e, "waiting for the database");
+                tokio::time::sleep(PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "lokid".to_owned() } else { name.chars().take(64).collect() }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{App, evidence};
+use super::{App, evidence, keys::follow, nodes};
 use crate::{
     authn::uses::Arrival,
     domain::event::{Actor, ActorKind, EventName, NewEvent, Origin},
@@ -27,7 +27,21 @@ const KEEP_SESSIONS: Duration = Duration::from_hours(24 * 30);
 
 /// Runs until the task is dropped.
 pub async fn run(app: Arc<App>) {
-    tokio::join!(tend(&app), keep_in_bounds(&app), evidence::tell_sinks(&app));
+    tokio::join!(tend(&app), keep_in_bounds(&app), evidence::tell_sinks(&app), follow::follow(&app), be_a_node(&app));
+}
+
+/// Says three times in a lease that this node lives, apart from the rest: others must not take it for dead because
+/// something else takes long.
+async fn be_a_node(app: &App) {
+    let mut beat = tokio::time::interval(app.settings.cluster.lease / 3);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut neighbours = nodes::Neighbours::default();
+    loop {
+        beat.tick().await;
+        if let Err(e) = neighbours.look(app).await {
+            tracing::warn!(error = %e, "this node could not say that it lives");
+        }
+    }
 }
 
 async fn tend(app: &App) {

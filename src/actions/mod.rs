@@ -13,6 +13,7 @@ pub mod happenings;
 pub mod keys;
 pub mod listener;
 pub mod metrics;
+pub mod nodes;
 pub mod people;
 pub mod runs;
 pub mod sessions;

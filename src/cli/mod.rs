@@ -5,6 +5,7 @@ mod audit;
 mod backend;
 mod certs;
 mod certs_check;
+mod cluster;
 mod demo;
 mod doctor;
 mod evidence;
@@ -67,6 +68,9 @@ enum Command {
     /// Pre-shared keys
     #[command(subcommand)]
     Psk(psk::Verb),
+    /// Several nodes: the bootstrap token, the keys that they share, who they are
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
     /// Say which check a signed token of a CI job or a cloud machine passes, and which not
     ExplainToken(explain::ExplainToken),
     /// Print what a reverse proxy must be told so that it asks lokid about every request
@@ -194,6 +198,7 @@ async fn run(cli: Cli) -> Done {
         Command::Keys(verb) => verb.run(&common).await,
         Command::Certs(verb) => verb.run(&common).await,
         Command::Psk(verb) => verb.run(&common),
+        Command::Cluster(verb) => verb.run(&common).await,
         Command::ExplainToken(verb) => verb.run(&common).await,
         Command::ProxyConfig { proxy, host } => proxy::run(&common, proxy, host.as_deref()),
         Command::CheckAccess(verb) => verb.run(&common).await,

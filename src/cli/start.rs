@@ -12,7 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Common, Done, Failure, backend::permit, print};
 use crate::{
     actions::{
-        App, background, evidence, happenings,
+        App,
+        app::StartError,
+        background, evidence, happenings,
+        keys::{KeysRefused, share::ShareRefused},
         runs::{self, Input, StartRequest, foreman},
     },
     config::{Settings, Sources, server::Database},
@@ -22,11 +25,15 @@ use crate::{
         time::Clock,
     },
     runner::prd,
-    store::ledger::Append,
+    store::{OpenError, ledger::Append},
     telemetry, web,
 };
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 ended in order, 1 did not start, 2 wrong usage, 10 PostgreSQL was not reached, 11 NATS was not reached, \
+    12 no leader published a signing key in time, 13 the bootstrap token is another one, 14 another server has this node's name."
+)]
 pub(super) struct Start {
     /// Also start one run, from this PRD
     prd: Option<PathBuf>,
@@ -90,6 +97,22 @@ pub(super) struct Served {
     told: (Signal, Signal),
 }
 
+/// Exit codes by which a supervisor can tell what to wait for.
+fn not_started(e: StartError) -> Failure {
+    let code = match &e {
+        StartError::Store(OpenError::Connect { .. }) => 10,
+        StartError::Store(OpenError::NodeTaken { .. }) => 14,
+        StartError::Keys(KeysRefused::Share(share)) => match share {
+            ShareRefused::Bucket(_) => 11,
+            ShareRefused::NoLeader { .. } => 12,
+            ShareRefused::WrongToken(..) => 13,
+            _ => 1,
+        },
+        _ => 1,
+    };
+    Failure::from(e).code(code)
+}
+
 /// Opens the database, listens, records that it did, and serves.
 pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     let told = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -97,7 +120,7 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
         Failure::from(e).hint("is another server running there? Choose another with --listen or LOKI_SERVER_PORT")
     })?;
     let for_metrics = web::server::bind_metrics(settings.metrics_listen)?;
-    let app = App::start(settings, Clock::system(), true).await?;
+    let app = App::start(settings, Clock::system(), true).await.map_err(not_started)?;
     let address = listener.local_addr()?;
     let now = app.now();
     let database = app.store.engine().as_str();

@@ -7,6 +7,7 @@ pub mod apps;
 pub mod audit;
 pub mod auth;
 pub mod certificates;
+pub mod cluster;
 pub mod keys;
 pub mod limits;
 mod metrics;
@@ -19,7 +20,7 @@ pub mod server;
 mod values;
 pub mod workloads;
 
-use std::{cell::RefCell, collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use values::{Fault, Faults};
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub server: server::Server,
     /// Where the data is.
     pub database: server::Database,
+    /// How long to wait for it at the start.
+    pub database_wait: Duration,
     /// Logs.
     pub log: server::Log,
     /// Where metrics are served without a credential, if anywhere.
@@ -44,6 +47,8 @@ pub struct Settings {
     pub limits: limits::Limits,
     /// Where our signing keys are.
     pub signing: server::Signing,
+    /// This node among others.
+    pub cluster: cluster::Cluster,
     /// Apps behind the same door.
     pub apps: apps::Apps,
     /// What a run is here.
@@ -207,7 +212,7 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
     let apps = apps::read(place, &server, &auth.roles);
     warnings.extend(apps.warnings(&server));
     warnings.extend(workloads::warnings(&auth.issuers));
-    let signing = server::read_signing(place);
+    let signing = server::read_signing(place, &database);
     if !apps.apps.is_empty() && matches!(signing, server::Signing::Ephemeral) {
         let warning = "forward_auth: assertions are signed with a key that is not published, so apps cannot verify them; set \
              server.secret or signing_key_file";
@@ -216,11 +221,13 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
     Settings {
         runs: runs::read(place, &server, &database, env),
         audit: audit::read(place, &database),
+        database_wait: place.duration("database.wait").unwrap_or_default(),
         database,
         log: server::read_log(place),
         metrics_listen: metrics::read(place),
         limits: limits::read(place),
         signing,
+        cluster: cluster::read(place),
         audit_queue: place.number("enterprise.audit.queue").unwrap_or(8192),
         effective: reference::effective(root),
         certificates: certificates::read(place, &server, &auth.roles),

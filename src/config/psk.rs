@@ -26,8 +26,6 @@ pub struct PresharedKey {
 const KEY: &str = "enterprise.auth.psk";
 /// Fewer bytes than this can be guessed.
 const LEAST_BYTES: usize = 32;
-/// Of 32 random bytes fewer than this differ once in more than 10^15 keys.
-const LEAST_DIFFERENT: usize = 16;
 
 pub(super) fn read(place: Place<'_>, roles: &Roles) -> Vec<PresharedKey> {
     let mut all: Vec<PresharedKey> = Vec::new();
@@ -77,17 +75,22 @@ fn read_one(entry: Place<'_>, roles: &Roles) -> PresharedKey {
 }
 
 /// A key is base64 or hexadecimal digits of at least 32 random bytes.
-fn check(text: &str) -> Result<(), &'static str> {
-    const EXPECTED: &str =
-        "must be base64 or hexadecimal digits of at least 32 random bytes; make one with: lokid psk generate";
+fn check(text: &str) -> Result<(), String> {
+    random_bytes(text, LEAST_BYTES).map(drop).map_err(|why| format!("{why}; make one with: lokid psk generate"))
+}
+
+/// The bytes of a secret, if it is base64 or hexadecimal digits of at least so many random ones.
+///
+/// # Errors
+/// What it must be.
+pub fn random_bytes(text: &str, least: usize) -> Result<Vec<u8>, String> {
     let text = text.as_bytes();
     let ways = [&HEXLOWER_PERMISSIVE, &BASE64, &BASE64_NOPAD, &BASE64URL, &BASE64URL_NOPAD];
-    let bytes = ways.iter().find_map(|way| way.decode(text).ok()).ok_or(EXPECTED)?;
-    if bytes.len() < LEAST_BYTES {
-        return Err(EXPECTED);
-    }
+    let bytes = ways.iter().filter_map(|way| way.decode(text).ok()).find(|bytes| bytes.len() >= least);
+    let bytes = bytes.ok_or_else(|| format!("must be base64 or hexadecimal digits of at least {least} random bytes"))?;
     let different = bytes.iter().collect::<BTreeSet<_>>().len();
-    if different < LEAST_DIFFERENT { Err("is not random; make one with: lokid psk generate") } else { Ok(()) }
+    // Of random bytes fewer than half as many differ once in a very long time.
+    if different < least / 2 { Err("is not random".into()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

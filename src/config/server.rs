@@ -5,7 +5,10 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::values::Place;
+use super::{
+    cluster::{Share, read_share},
+    values::Place,
+};
 
 /// A text that is not shown. Wiped when dropped.
 #[derive(Clone)]
@@ -105,6 +108,8 @@ pub enum Signing {
     Given(Secret),
     /// In the database, sealed under `server.secret`; replaced after a while, if one is set.
     Kept(Option<Duration>),
+    /// Handed from node to node through NATS, with a copy on this node's disk.
+    Shared(Box<Share>),
     /// Nowhere: the process makes one for itself.
     Ephemeral,
 }
@@ -251,10 +256,13 @@ pub(super) fn read_database(place: Place<'_>) -> Database {
     Database::Postgres(Secret::new(url))
 }
 
-pub(super) fn read_signing(place: Place<'_>) -> Signing {
+pub(super) fn read_signing(place: Place<'_>, database: &Database) -> Signing {
     let every = place.duration("keys.rotate_every");
     if every.is_some_and(|every| every < Duration::from_hours(1)) {
         place.fault("keys.rotate_every", "must be at least 1h: a rotation itself takes minutes");
+    }
+    if let Some(share) = read_share(place, database) {
+        return Signing::Shared(Box::new(share));
     }
     // seeds/000's file, where it is.
     let of_certs = place.text("certs_dir").map(|dir| PathBuf::from(dir).join("jwt/private.key"));
@@ -268,7 +276,7 @@ pub(super) fn read_signing(place: Place<'_>) -> Signing {
     if every.is_some() && !matches!(signing, Signing::Kept(_)) {
         place.fault(
             "keys.rotate_every",
-            "is for keys that are kept in the database: set server.secret and no signing_key",
+            "is for keys that lokid keeps: set server.secret, or cluster.nats_url, and no signing_key",
         );
     }
     signing

@@ -119,6 +119,10 @@ events! {
     KeyPromoted = "key.promote", Info, MustRecord;
     /// A signing key is no longer published.
     KeyRemoved = "key.remove", Info, MustRecord;
+    /// This node's signing keys and those that the nodes share differed, and one side took the other's.
+    KeysSynced = "key.sync", Warning, MustRecord;
+    /// Signing keys that came from elsewhere were not taken.
+    KeysRefused = "key.refuse", Warning, MustRecord;
     /// A certificate was issued.
     CertificateIssued = "certificate.issue", Info, MustRecord;
     /// A certificate that is there was handed out again, with its private key.
@@ -143,6 +147,8 @@ events! {
     ServerStarted = "server.start", Info, MustRecord;
     /// A server stopped.
     ServerStopped = "server.stop", Info, MustRecord;
+    /// A node was not heard of for its lease, and its runs were marked.
+    NodeLost = "node.lost", Warning, MustRecord;
 }
 
 impl EventName {

@@ -15,6 +15,7 @@ pub mod id;
 pub mod identity;
 pub mod ledger;
 pub mod log_line;
+pub mod node;
 pub mod path;
 pub mod person;
 pub mod protected;

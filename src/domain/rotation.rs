@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::time::Moment;
+use super::{node::Node, time::Moment};
 
 /// Verifiers may keep the key set this long (`Cache-Control` of `/.well-known/jwks.json`).
 pub const KEY_SET_LIVES: Duration = Duration::from_mins(1);
@@ -14,6 +14,9 @@ pub const KEY_SET_LIVES: Duration = Duration::from_mins(1);
 pub const ASSERTION_LIVES: Duration = Duration::from_mins(5);
 /// Clocks differ by less than this, and a server notices a change in less.
 pub const SKEW: Duration = Duration::from_mins(1);
+
+/// A node that lives but does not say that it publishes a key holds up the key's promotion for so long.
+pub const CONFIRM_WITHIN: Duration = Duration::from_mins(10);
 
 /// Where a key is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,16 @@ pub enum NotYet {
         /// Which.
         kid: String,
         /// When it is safe.
+        at: Moment,
+    },
+    /// A node does not publish it yet.
+    #[error("key {kid} may sign once {nodes} publishes it too, or from {at} on")]
+    Confirm {
+        /// Which.
+        kid: String,
+        /// Who does not.
+        nodes: String,
+        /// When nobody is waited for any longer.
         at: Moment,
     },
     /// Something that it signed may still be shown.
@@ -214,6 +227,19 @@ pub fn promotable<'k>(
     Ok(key)
 }
 
+/// Whether every node publishes the key, of those that live; or they were waited for long enough.
+///
+/// # Errors
+/// [`NotYet::Confirm`] names those that do not.
+pub fn confirmed(key: &KeyRecord, living: &[Node], now: Moment) -> Result<(), NotYet> {
+    let at = key.added_at.plus(CONFIRM_WITHIN);
+    let missing: Vec<_> = living.iter().filter(|node| !node.keys.contains(&key.kid)).map(|n| n.name.as_str()).collect();
+    if missing.is_empty() || at <= now {
+        return Ok(());
+    }
+    Err(NotYet::Confirm { kid: key.kid.clone(), nodes: missing.join(", "), at })
+}
+
 /// The key, if it may go now. With `force` also when that is too early.
 ///
 /// # Errors
@@ -260,5 +286,31 @@ mod tests {
         assert!(key.check_remove(at(16)).is_ok());
         key.gone_at = Some(at(16));
         assert_eq!((key.state(), key.since()), (KeyState::Gone, at(16)));
+    }
+
+    #[test]
+    fn a_key_waits_for_every_node_that_lives_but_not_for_ever() {
+        let at = |minutes: u64| Moment::from_seconds(0).plus(Duration::from_mins(minutes));
+        let key = KeyRecord {
+            kid: "new".into(),
+            alg: "ES256".into(),
+            added_at: at(0),
+            active_at: None,
+            retired_at: None,
+            gone_at: None,
+        };
+        let node = |name: &str, keys: &[&str]| Node {
+            name: name.into(),
+            version: "1".into(),
+            keys: keys.iter().map(|kid| (*kid).to_owned()).collect(),
+            started_at: at(0),
+            seen_at: at(0),
+            beats: 1,
+        };
+        let nodes = [node("a", &["old", "new"]), node("b", &["old"])];
+        let refused = confirmed(&key, &nodes, at(9)).unwrap_err();
+        assert_eq!(refused, NotYet::Confirm { kid: "new".into(), nodes: "b".into(), at: at(10) });
+        assert_eq!(confirmed(&key, &nodes[..1], at(9)), Ok(()));
+        assert_eq!(confirmed(&key, &nodes, at(10)), Ok(()));
     }
 }

@@ -14,6 +14,8 @@ pub mod exchange;
 pub mod ledger;
 mod ledger_stretch;
 mod open;
+mod node_name;
+pub mod nodes;
 pub mod people;
 mod rights;
 pub mod runs;
@@ -90,12 +92,20 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The engine cannot be reached or refuses.
-    #[error("cannot open the database {name}: {source}")]
+    #[error("cannot open the database {name} (database.url): {source}")]
     Connect {
         /// The database, without its password.
         name: String,
         /// Why not.
         source: sqlx::Error,
+    },
+    /// Another node of this name lives.
+    #[error("another lokid server works on {database} as node {name:?}; give each node a name of its own (cluster.node)")]
+    NodeTaken {
+        /// The database, without its password.
+        database: String,
+        /// The name.
+        name: String,
     },
     /// The tables are not the ones that this version knows.
     #[error("the database's tables do not fit this version of lokid: {0}")]

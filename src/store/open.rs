@@ -12,7 +12,7 @@ use sqlx::{
 use super::{
     OpenError, Rights, Store,
     dialect::{Conn, Db, Engine, PREPARED},
-    sqlite, statements, writer,
+    node_name, sqlite, statements, writer,
 };
 
 /// Where the data is and who opens it.
@@ -64,6 +64,7 @@ macro_rules! migrations {
 
 migrations! {
     1 "0001_the_door", 2 "0002_other_apps", 3 "0003_tasks", 4 "0004_runs", 5 "0005_evidence", 6 "0006_certificates",
+    7 "0007_nodes",
 }
 
 fn migrator(engine: Engine) -> Migrator {
@@ -78,7 +79,8 @@ fn migrator(engine: Engine) -> Migrator {
 /// How the writer gets a new connection after it lost the old one.
 pub(super) enum Reopen {
     Sqlite(PathBuf),
-    Postgres(Box<PgConnectOptions>),
+    /// With the node's name, if a server's.
+    Postgres(Box<PgConnectOptions>, Option<Arc<str>>),
 }
 
 impl Reopen {
@@ -86,7 +88,15 @@ impl Reopen {
         let connecting = async {
             Ok(match self {
                 Self::Sqlite(path) => Conn::Sqlite(sqlite::options(path).connect().await?),
-                Self::Postgres(options) => Conn::Postgres(PgConnection::connect_with(options).await?),
+                Self::Postgres(options, name) => {
+                    let mut conn = PgConnection::connect_with(options).await?;
+                    if let Some(name) = name
+                        && !node_name::take(&mut conn, name).await?
+                    {
+                        tracing::error!(node = %name, "another server works under this node's name (cluster.node)");
+                    }
+                    Conn::Postgres(conn)
+                }
             })
         };
         tokio::time::timeout(Duration::from_secs(5), connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)?
@@ -101,7 +111,7 @@ impl Store {
     pub async fn open(place: Place) -> Result<Self, OpenError> {
         match place.database {
             Database::Sqlite(path) => Self::open_sqlite(path, place.node, place.is_server).await,
-            Database::Postgres(url) => Self::open_postgres(&url, place.node).await,
+            Database::Postgres(url) => Self::open_postgres(&url, place.node, place.is_server).await,
         }
     }
 
@@ -125,7 +135,7 @@ impl Store {
         Ok(Self { db: Db::Sqlite(pool), writer, node, rights, committed, _lock: lock })
     }
 
-    async fn open_postgres(url: &str, node: String) -> Result<Self, OpenError> {
+    async fn open_postgres(url: &str, node: String, is_server: bool) -> Result<Self, OpenError> {
         let connect_error = |name: &str| {
             let name = name.to_owned();
             move |source| OpenError::Connect { name, source }
@@ -137,6 +147,9 @@ impl Store {
             .options([("statement_timeout", "30s")]);
         let name = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or(""));
         let mut conn = PgConnection::connect_with(&options).await.map_err(connect_error(&name))?;
+        if is_server && !node_name::take_patiently(&mut conn, &node).await.map_err(connect_error(&name))? {
+            return Err(OpenError::NodeTaken { database: name, name: node });
+        }
         migrator(Engine::Postgres).run(&mut conn).await?;
         let pool = PgPoolOptions::new()
             .max_connections(10)
@@ -149,8 +162,8 @@ impl Store {
         tokio::spawn(async move {
             tokio::select! { () = closed => {} () = listen(listening, heard) => {} }
         });
-        let reopen = Reopen::Postgres(Box::new(options));
         let node: Arc<str> = node.into();
+        let reopen = Reopen::Postgres(Box::new(options), is_server.then(|| Arc::clone(&node)));
         let (writer, committed) = writer::spawn(Conn::Postgres(conn), reopen, Arc::clone(&rights), Arc::clone(&node));
         Ok(Self { db: Db::Postgres(pool), writer, node, rights, committed, _lock: None })
     }

@@ -34,6 +34,8 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::runs::lines::ALL,
         super::tasks::ALL,
         super::certificates::ALL,
+        super::nodes::ALL,
+        super::runs::lost::ALL,
     ];
     rooms.into_iter().flatten().copied()
 }

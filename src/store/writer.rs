@@ -259,7 +259,7 @@ impl Writer {
 
     /// On SQLite: did another process write to the file? (On PostgreSQL a listener hears of it.)
     async fn listen(&mut self) {
-        if matches!(self.reopen, Reopen::Postgres(_)) {
+        if matches!(self.reopen, Reopen::Postgres(..)) {
             return;
         }
         if self.conn.is_none() {

@@ -62,7 +62,7 @@ impl Site {
         self.dir.join("loki.db")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut words: Vec<OsString> = self.before.iter().map(OsString::from).collect();
         words.push(env!("CARGO_BIN_EXE_lokid").into());
         let mut command = Command::new(&words[0]);

@@ -11,14 +11,12 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{App, Asked, KeysRefused, chosen, full, read_file, read_text, watch::observe};
+use super::{App, Asked, KeysRefused, read_file, read_text, steps::change, watch::observe};
 use crate::{
     actions::ActError,
     domain::{
         event::Origin,
         identity::{Caller, ManageKeys},
-        rotation::{KeyRecord, KeyState, check_add, promotable, published, removable},
-        time::Moment,
     },
     keys::sign::SigningKey,
     store::signing_keys::By,
@@ -61,48 +59,6 @@ pub async fn rotate(
     observe(app, &ring, by).await.map_err(ActError::from)?;
     app.keys.store(Arc::new(ring));
     Ok(about)
-}
-
-fn change(
-    keys: &mut Vec<SigningKey>,
-    known: &[KeyRecord],
-    asked: &Asked,
-    force: bool,
-    now: Moment,
-) -> Result<String, ActError> {
-    match asked {
-        Asked::Add => {
-            check_add(known)?;
-            keys.push(SigningKey::generate());
-        }
-        Asked::Promote(kid) => {
-            let kid = chosen(known, kid.clone(), KeyState::Next)?;
-            promotable(known, &kid, force, now)?;
-            // The order of the file is the ring: the first signs.
-            keys.sort_by_key(|key| key.kid() != kid);
-            return Ok(kid);
-        }
-        Asked::Remove(kid) => {
-            let kid = chosen(known, kid.clone(), KeyState::Retiring)?;
-            removable(known, &kid, force, now)?;
-            keys.retain(|key| key.kid() != kid);
-            return Ok(kid);
-        }
-        Asked::Revoke(kid) => {
-            let kid = full(known, kid)?;
-            keys.retain(|key| key.kid() != kid);
-            if keys.is_empty() {
-                keys.push(SigningKey::generate());
-            }
-            // Where the signing one goes, the next one takes its place, not one that is on its way out.
-            let is = |kid: &str, state| published(known, kid).is_ok_and(|k| k.state() == state);
-            if is(&kid, KeyState::Active) {
-                keys.sort_by_key(|key| !is(key.kid(), KeyState::Next));
-            }
-            return Ok(kid);
-        }
-    }
-    Ok(keys.last().map(|key| key.kid().to_owned()).unwrap_or_default())
 }
 
 /// Written aside, synced, renamed; with the mode and the owner that the file had.

@@ -5,20 +5,28 @@
 //! The database knows of every published key when it took which step.
 
 pub mod file;
+pub mod follow;
+pub mod share;
+pub mod shared;
+mod steps;
 pub mod watch;
 
 use std::{path::Path, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use super::{ActError, App};
+use self::{
+    share::{Share, ShareRefused},
+    steps::{chosen, full},
+};
+use super::{ActError, App, nodes};
 use crate::{
     config::{Settings, server::Signing},
     domain::{
         entropy::Entropy,
         event::{Actor, Origin},
         identity::{Caller, ManageKeys},
-        rotation::{KeyRecord, KeyState},
+        rotation::{KeyRecord, KeyState, StepRefused, confirmed, promotable},
         time::Moment,
     },
     keys::{
@@ -28,7 +36,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        signing_keys::{By, Rotate, Step, StepRefused, StoredKey},
+        signing_keys::{By, Rotate, Step, StoredKey},
     },
 };
 
@@ -47,6 +55,9 @@ pub enum KeysRefused {
          take the key out: lokid keys revoke {0}"
     )]
     Sealed(String),
+    /// The way between the nodes.
+    #[error(transparent)]
+    Share(#[from] ShareRefused),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,13 +71,17 @@ pub(super) async fn ring(
     settings: &Settings,
     store: &Store,
     sealer: &Sealer,
+    share: Option<&Share>,
     now: Moment,
     is_server: bool,
 ) -> Result<Keyring, KeysRefused> {
+    if let Some(share) = share {
+        return share.begin(store, now).await;
+    }
     match &settings.signing {
         Signing::File(path) => read_file(path),
         Signing::Given(text) => Ok(Keyring::read(text.reveal())?),
-        Signing::Ephemeral => Ok(Keyring::ephemeral()),
+        Signing::Ephemeral | Signing::Shared(_) => Ok(Keyring::ephemeral()),
         Signing::Kept(_) => {
             if is_server {
                 make_first(store, sealer, now).await?;
@@ -140,6 +155,8 @@ pub enum Source {
     Given,
     /// The database.
     Kept,
+    /// NATS.
+    Shared,
     /// The process itself.
     Ephemeral,
 }
@@ -159,6 +176,7 @@ pub fn source(settings: &Settings) -> Source {
         Signing::File(path) => Source::File(path.display().to_string()),
         Signing::Given(_) => Source::Given,
         Signing::Kept(_) => Source::Kept,
+        Signing::Shared(_) => Source::Shared,
         Signing::Ephemeral => Source::Ephemeral,
     }
 }
@@ -197,7 +215,7 @@ pub async fn rotate(
 ) -> Result<(), ActError> {
     let by = By { actor: caller.identity().actor.clone(), origin: from.clone(), at: app.now() };
     match source(&app.settings) {
-        Source::Kept => step(app, asked, force, by).await,
+        Source::Kept | Source::Shared => step(app, asked, force, by).await,
         Source::File(_) => Err(ActError::Conflict(
             "the keys come from signing_key_file: rotate them with lokid keys rotate where that file is".into(),
         )),
@@ -211,8 +229,17 @@ pub async fn rotate(
     }
 }
 
+/// Takes a step with keys that are kept in the database or shared through NATS.
 async fn step(app: &App, asked: Asked, force: bool, by: By) -> Result<(), ActError> {
     let known = app.store.key_records().await?;
+    if let (Asked::Promote(kid), false) = (&asked, force) {
+        let kid = chosen(&known, kid.clone(), KeyState::Next)?;
+        let key = promotable(&known, &kid, false, by.at)?;
+        confirmed(key, &nodes::living(app).await?, by.at).map_err(StepRefused::from)?;
+    }
+    if let Some(share) = &app.share {
+        return share.rotate(app, &asked, force, by).await;
+    }
     let step = match asked {
         Asked::Add => add(&SigningKey::generate(), &app.sealer, false),
         Asked::Promote(kid) => Step::Promote { kid: chosen(&known, kid, KeyState::Next)? },
@@ -232,34 +259,5 @@ fn adopt(app: &App, stored: &[StoredKey]) {
         Ok(Some(ring)) => app.keys.store(Arc::new(ring)),
         Ok(None) => tracing::error!("the database keeps no signing key; the ring stays as it was"),
         Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
-    }
-}
-
-/// The key that is meant: by its name, or the only one in `state`.
-fn chosen(known: &[KeyRecord], kid: Option<String>, state: KeyState) -> Result<String, ActError> {
-    if let Some(kid) = kid {
-        return full(known, &kid);
-    }
-    let mut candidates = known.iter().filter(|k| k.state() == state);
-    match (candidates.next(), candidates.next()) {
-        (Some(one), None) => Ok(one.kid.clone()),
-        (None, _) if state == KeyState::Next => {
-            Err(ActError::Conflict("no key is next; lokid keys rotate add publishes one".into()))
-        }
-        (None, _) => {
-            Err(ActError::Conflict(format!("no key is {}; a key retires when another is promoted", state.as_str())))
-        }
-        (Some(_), Some(_)) => Err(ActError::Conflict(format!("several keys are {}; say which", state.as_str()))),
-    }
-}
-
-/// A published key by its name or the beginning of it, of at least eight digits.
-fn full(known: &[KeyRecord], kid: &str) -> Result<String, ActError> {
-    let fits =
-        |k: &&KeyRecord| k.state() != KeyState::Gone && (k.kid == kid || (kid.len() >= 8 && k.kid.starts_with(kid)));
-    let mut found = known.iter().filter(fits);
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(one.kid.clone()),
-        _ => Err(StepRefused::Unknown(kid.chars().take(80).collect()).into()),
     }
 }

@@ -6,17 +6,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{App, add, adopt, read_file};
+use super::{ActError, App, Asked, adopt, read_file, step};
 use crate::{
     config::server::Signing,
     domain::{
         event::{Actor, Origin},
         rotation::{KeyRecord, KeyState},
+        time::Moment,
     },
     keys::{keyring::Keyring, sign::SigningKey},
     store::{
         StoreError,
-        signing_keys::{By, GivenKey, Observe, Rotate, Step, StoredKey},
+        signing_keys::{By, GivenKey, Observe, StoredKey},
     },
 };
 
@@ -59,7 +60,8 @@ impl Watch {
                 }
                 self.look_at_stored(app).await?;
             }
-            Signing::Given(_) | Signing::Ephemeral => {}
+            // `follow::follow` looks there, apart from what waits for the database only.
+            Signing::Given(_) | Signing::Ephemeral | Signing::Shared(_) => {}
         }
         Ok(())
     }
@@ -75,7 +77,8 @@ impl Watch {
     }
 }
 
-fn by_system(app: &App) -> By {
+/// lokid itself, now.
+pub(super) fn by_system(app: &App) -> By {
     By { actor: Actor::system(), origin: Origin::default(), at: app.now() }
 }
 
@@ -90,37 +93,42 @@ pub(super) async fn observe(app: &App, ring: &Keyring, by: By) -> Result<(), Sto
 }
 
 /// The step that the timer takes next, if it is time for one.
-fn due(keys: &[KeyRecord], every: Duration, now: crate::domain::time::Moment, new: &dyn Fn() -> Step) -> Option<Step> {
+fn due(keys: &[KeyRecord], every: Duration, now: Moment) -> Option<Asked> {
     let at = |state: KeyState| keys.iter().find(|k| k.state() == state);
     if let Some(old) = keys.iter().find(|k| k.state() == KeyState::Retiring && k.check_remove(now).is_ok()) {
-        return Some(Step::Remove { kid: old.kid.clone() });
+        return Some(Asked::Remove(Some(old.kid.clone())));
     }
     let active = at(KeyState::Active)?;
     if now.since(active.since()) < every {
         return None;
     }
     match at(KeyState::Next) {
-        None => Some(new()),
-        Some(next) => next.check_promote(now).is_ok().then(|| Step::Promote { kid: next.kid.clone() }),
+        None => Some(Asked::Add),
+        Some(next) => next.check_promote(now).is_ok().then(|| Asked::Promote(Some(next.kid.clone()))),
     }
 }
 
-async fn rotate_when_due(app: &App, every: Duration) -> Result<(), StoreError> {
+/// Takes the timer's next step, if it is time for one.
+///
+/// # Errors
+/// When the database cannot say.
+pub(super) async fn rotate_when_due(app: &App, every: Duration) -> Result<(), StoreError> {
     let keys = app.store.key_records().await?;
-    let new = || add(&SigningKey::generate(), &app.sealer, false);
-    let Some(step) = due(&keys, every, app.now(), &new) else { return Ok(()) };
-    match app.store.act(Rotate { step, force: false, by: by_system(app) }).await? {
-        Ok(()) => {}
-        // Another node took the step at the same moment.
-        Err(e) => tracing::debug!(error = %e, "the timer's step was not taken"),
+    let Some(asked) = due(&keys, every, app.now()) else { return Ok(()) };
+    match step(app, asked, false, by_system(app)).await {
+        Ok(()) => Ok(()),
+        Err(ActError::Store(e)) => Err(e),
+        // Another node took the step at the same moment, or one does not publish the key yet.
+        Err(e) => {
+            tracing::debug!(error = %e, "the timer's step was not taken");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::Moment;
 
     #[test]
     fn the_timer_adds_waits_promotes_waits_and_removes() {
@@ -134,8 +142,7 @@ mod tests {
             gone_at: None,
         };
         let every = Duration::from_hours(1);
-        let new = || Step::Add { kid: "b".into(), alg: "ES256".into(), sealed: vec![], only_first: false };
-        let step = |keys: &[KeyRecord], now| due(keys, every, now, &new).map(|step| format!("{step:?}"));
+        let step = |keys: &[KeyRecord], now| due(keys, every, now).map(|step| format!("{step:?}"));
         let mut keys = vec![key("a", at(0), Some(at(0)))];
         assert_eq!(step(&keys, at(59)), None);
         assert!(step(&keys, at(60)).unwrap().starts_with("Add"));

@@ -242,6 +242,12 @@ async fn look(app: &App, id: &RunId, told: &mut Option<RunState>) -> Result<bool
         runner.tell(id, Order::Kill);
         return Ok(true);
     };
+    if wanted.is_over() {
+        // Others took this node for dead and marked its runs.
+        runner.tell(id, Order::Kill);
+        runner.kill_orphan(id);
+        return Ok(true);
+    }
     take_output(app, id, &runner.output(id), taken).await?;
     let ending = match found {
         Found::Alive => {

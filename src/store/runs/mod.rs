@@ -2,6 +2,7 @@
 
 pub mod acts;
 pub mod lines;
+pub mod lost;
 
 use super::{Store, StoreError, dialect::Conn, statements::statements};
 use crate::domain::{

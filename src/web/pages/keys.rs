@@ -81,7 +81,7 @@ async fn page(
     let now = web.app.now();
     let (gone, published): (Vec<_>, Vec<_>) = keys.iter().partition(|k| k.state() == KeyState::Gone);
     let minutes = |d: std::time::Duration| format!("{} minutes", d.as_secs() / 60);
-    let rotates = source == Source::Kept && form_token(web, req).is_ok();
+    let rotates = matches!(source, Source::Kept | Source::Shared) && form_token(web, req).is_ok();
     let page = KeysPage {
         shell: Shell::of(web, req, caller.identity(), "Signing keys", "/keys"),
         note: note(&source),
@@ -99,7 +99,7 @@ async fn page(
 
 fn note(source: &Source) -> Option<String> {
     Some(match source {
-        Source::Kept => return None,
+        Source::Kept | Source::Shared => return None,
         Source::File(_) => "The keys come from a file (signing_key_file). Rotate them on that machine: \
              lokid keys rotate add, promote, remove."
             .into(),

@@ -1,0 +1,10 @@
+-- The nodes that work on this database. `keys` are the names of the signing keys that a node publishes, separated by spaces;
+-- the first signs. `beats` grows while it lives.
+CREATE TABLE nodes (
+    name       TEXT PRIMARY KEY,
+    version    TEXT NOT NULL,
+    keys       TEXT NOT NULL,
+    started_at BIGINT NOT NULL,
+    seen_at    BIGINT NOT NULL,
+    beats      BIGINT NOT NULL
+);

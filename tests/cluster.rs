@@ -1,0 +1,18 @@
+//! Several nodes: the binary itself in processes of its own, a real NATS and a real PostgreSQL.
+
+#[path = "durability/http.rs"]
+mod http;
+#[path = "cluster/keys.rs"]
+mod keys;
+#[path = "cluster/nats.rs"]
+mod nats;
+#[path = "cluster/nodes.rs"]
+mod nodes;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "cluster/refused.rs"]
+mod refused;
+#[path = "durability/server.rs"]
+mod server;
+#[path = "durability/sign_in.rs"]
+mod sign_in;
