@@ -1,5 +1,7 @@
 //! Several nodes: the binary itself in processes of its own, a real NATS and a real PostgreSQL.
 
+#[path = "cluster/database.rs"]
+mod database;
 #[path = "durability/http.rs"]
 mod http;
 #[path = "cluster/keys.rs"]

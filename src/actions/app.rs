@@ -130,7 +130,7 @@ impl App {
             foreman: Foreman::new(&settings.runs),
             happenings: Happenings::default(),
             entropy: Entropy,
-            metrics: Metrics::default(),
+            metrics: Metrics::default().with_propagation(&store.rights().propagation),
             keys: ArcSwap::from_pointee(ring),
             share,
             providers,

@@ -1,8 +1,9 @@
 //! Two engines behind one text. `on_db!` runs the same expression on whichever pool there is, `on_conn!`
 //! on the writer's connection; `row!` reads a row by its columns' names on both.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
+use super::StoreError;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
 
 /// The engines that lokid runs on.
@@ -37,11 +38,23 @@ pub(super) enum Conn {
     Postgres(PgConnection),
 }
 
+/// A server that stands still says nothing, not even that it is too slow.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// What a database across a network answers, if it answers in time.
+pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let too_slow = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(ANSWER_WITHIN, asked).await.map_err(too_slow)?
+}
+
 macro_rules! on_db {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
             $crate::store::dialect::Db::Sqlite($pool) => $body,
-            $crate::store::dialect::Db::Postgres($pool) => $body,
+            $crate::store::dialect::Db::Postgres($pool) => {
+                let asked = async { Ok::<_, $crate::store::StoreError>($body) };
+                $crate::store::dialect::in_time(asked).await?
+            }
         }
     };
 }

@@ -40,7 +40,10 @@ pub(super) const SELECT: &str = "SELECT seq, time, event, level, actor_kind, act
 /// On PostgreSQL: whoever appends waits for whoever appends, until the commit.
 pub(super) const LOCK_CHAIN: &str = "SELECT pg_advisory_xact_lock(7815264305)";
 /// On PostgreSQL: tells the other processes, with the commit, that somebody lost a right.
-pub(super) const TELL_OTHERS: &str = "SELECT pg_notify('lokid_rights', '')";
+pub(super) const TELL_OTHERS: &str =
+    "SELECT pg_notify('lokid_rights', (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint::text)";
+/// On PostgreSQL: the microseconds since what was told then.
+pub(super) const SINCE_TOLD: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint - $1";
 
 statements! {
     /// The end of the chain.

@@ -27,7 +27,7 @@ pub mod tasks;
 pub mod tokens;
 mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -112,6 +112,9 @@ pub enum OpenError {
     Migrate(#[from] sqlx::migrate::MigrateError),
 }
 
+/// Whoever asks whether this node can serve does not ask for long.
+const PING_WITHIN: Duration = Duration::from_secs(2);
+
 /// The open database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -159,8 +162,12 @@ impl Store {
     /// # Errors
     /// When there is none.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => { sqlx::query(statements::PING).execute(pool).await?; });
-        Ok(())
+        let asked = async {
+            on_db!(&self.db, pool => { sqlx::query(statements::PING).execute(pool).await?; });
+            Ok(())
+        };
+        let too_slow = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        tokio::time::timeout(PING_WITHIN, asked).await.map_err(too_slow)?
     }
 
     /// Waits until a server on the same database has heard what this process changed, so that a command
@@ -172,7 +179,10 @@ impl Store {
     /// Commits what waits and ends the writer. Acts that come later get [`StoreError::Overloaded`].
     pub async fn close(&self) {
         self.writer.close().await;
-        on_db!(&self.db, pool => pool.close().await);
+        match &self.db {
+            Db::Sqlite(pool) => pool.close().await,
+            Db::Postgres(pool) => pool.close().await,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use sqlx::{
 use super::{
     OpenError, Rights, Store,
     dialect::{Conn, Db, Engine, PREPARED},
-    node_name, sqlite, statements, writer,
+    ledger, node_name, sqlite, statements, writer,
 };
 
 /// Where the data is and who opens it.
@@ -204,7 +204,14 @@ async fn listener(pool: &sqlx::PgPool) -> sqlx::Result<PgListener> {
 /// Waits for the next word, or after a silence for a sign of life. Answers whether the connection still works.
 async fn hears(listener: &mut PgListener, rights: &Rights) -> bool {
     match tokio::time::timeout(SILENCE, listener.try_recv()).await {
-        Ok(Ok(Some(_))) => rights.advance(),
+        Ok(Ok(Some(heard))) => {
+            rights.advance();
+            if let Ok(told_at) = heard.payload().parse::<i64>() {
+                let asked = sqlx::query_scalar::<_, i64>(ledger::SINCE_TOLD).bind(told_at).fetch_one(listener);
+                let Ok(Ok(took)) = tokio::time::timeout(SILENCE, asked).await else { return false };
+                rights.propagation.add(Duration::from_micros(took.try_into().unwrap_or_default()));
+            }
+        }
         // `None`: the connection was lost, and what was said meanwhile is unknown.
         Ok(_) => return false,
         Err(_silence) => {

@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
+use crate::telemetry::metrics::Durations;
+
 /// Counts losses of rights, and knows whether losses elsewhere would be heard of.
 #[derive(Debug, Default)]
 pub struct Rights {
     epoch: AtomicU64,
     deaf: AtomicBool,
+    /// How long it took to hear of losses through other processes, where the engine tells of them.
+    pub propagation: Durations,
 }
 
 /// How long a loss by another process may stay unheard.

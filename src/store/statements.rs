@@ -2,7 +2,7 @@
 
 use sqlx::{Executor as _, SqlStr};
 
-use super::{CheckFailed, Store};
+use super::{CheckFailed, Store, dialect::Db};
 
 /// Declares statements by name and lists them.
 macro_rules! statements {
@@ -47,7 +47,10 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub async fn prepare_all(store: &Store) -> Result<(), CheckFailed> {
     for (name, sql) in every_statement() {
         let text = SqlStr::from_static(sql);
-        let prepared = on_db!(&store.db, pool => pool.prepare(text).await.map(drop));
+        let prepared = match &store.db {
+            Db::Sqlite(pool) => pool.prepare(text).await.map(drop),
+            Db::Postgres(pool) => pool.prepare(text).await.map(drop),
+        };
         prepared.map_err(|source| CheckFailed { name, engine: store.engine(), source })?;
     }
     Ok(())
@@ -63,8 +66,8 @@ pub async fn schema(store: &Store) -> sqlx::Result<std::collections::BTreeSet<(S
     const POSTGRES: &str = "SELECT table_name::text, column_name::text FROM information_schema.columns \
          WHERE table_schema = current_schema()";
     let rows: Vec<(String, String)> = match &store.db {
-        super::dialect::Db::Sqlite(pool) => sqlx::query_as(SQLITE).fetch_all(pool).await?,
-        super::dialect::Db::Postgres(pool) => sqlx::query_as(POSTGRES).fetch_all(pool).await?,
+        Db::Sqlite(pool) => sqlx::query_as(SQLITE).fetch_all(pool).await?,
+        Db::Postgres(pool) => sqlx::query_as(POSTGRES).fetch_all(pool).await?,
     };
     Ok(rows.into_iter().filter(|(table, _)| !table.starts_with("_sqlx") && !table.starts_with("sqlite_")).collect())
 }

@@ -5,6 +5,7 @@
 use std::{
     fmt,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -15,6 +16,7 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::ConstGauge,
+        histogram::Histogram,
     },
     registry::Registry,
 };
@@ -49,6 +51,23 @@ impl ByReason {
     }
 }
 
+/// How long something took, each time.
+#[derive(Debug, Clone)]
+pub struct Durations(Histogram);
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]))
+    }
+}
+
+impl Durations {
+    /// Once more.
+    pub fn add(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
 /// Counts of what happened.
 #[derive(Debug)]
 pub struct Metrics {
@@ -70,6 +89,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Also how long it takes until losses of rights are heard of.
+    #[must_use]
+    pub fn with_propagation(mut self, heard: &Durations) -> Self {
+        let help = "From a loss of rights on any node to this node's hearing of it, by the database's clock";
+        self.registry.register("lokid_revocation_propagation_seconds", help, heard.0.clone());
+        self
+    }
+
     /// Counts a sign-in that succeeded.
     pub fn signed_in(&self) {
         self.sign_ins.add(("outcome", "success"), "");

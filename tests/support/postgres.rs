@@ -113,7 +113,7 @@ fn variable(name: &str) -> String {
 }
 
 /// Where `initdb` of the newest version is: Debian keeps it off the `PATH`.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let version = |bin: &Path| bin.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut places: Vec<_> = installed.map(|entry| entry.path().join("bin")).collect();
@@ -133,18 +133,18 @@ fn is_new_enough(bin: &Path) -> bool {
     version.is_some_and(|version| version >= OLDEST)
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     id("-u", "") == 0
 }
 
-fn id(which: &str, user: &str) -> u32 {
+pub(crate) fn id(which: &str, user: &str) -> u32 {
     let output = Command::new("id").arg(which).args((!user.is_empty()).then_some(user)).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().unwrap_or_else(|_| panic!("there is no user {user:?} who could own a PostgreSQL cluster"))
 }
 
 /// PostgreSQL refuses to run as root: then its own user runs it.
-fn as_owner(program: &Path) -> Command {
+pub(crate) fn as_owner(program: &Path) -> Command {
     let mut command = if is_root() { Command::new("runuser") } else { Command::new(program) };
     if is_root() {
         command.args(["-u", "postgres", "--"]).arg(program);
@@ -158,7 +158,7 @@ fn words(command: &Command) -> String {
     words.map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
 }
 
-fn must_work(command: &mut Command) {
+pub(crate) fn must_work(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed: {said}");
