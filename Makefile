@@ -25,6 +25,7 @@ test-e2e: ## The release binary, a certified provider, a real browser
 
 bench: ## Ratios measured side by side in one run
 	cargo bench --locked --bench door
+	cargo bench --locked --bench cluster
 
 screenshots: ## Every page at 1280 and 390 px, light and dark, in e2e/out
 	cargo build --release --locked

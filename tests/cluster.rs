@@ -2,6 +2,7 @@
 
 #[path = "cluster/database.rs"]
 mod database;
+#[expect(dead_code, reason = "other tests ask more of it")]
 #[path = "durability/http.rs"]
 mod http;
 #[path = "cluster/keys.rs"]
@@ -10,6 +11,7 @@ mod keys;
 mod nats;
 #[path = "cluster/nodes.rs"]
 mod nodes;
+#[expect(dead_code, reason = "other tests ask more of it")]
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "cluster/refused.rs"]

@@ -94,7 +94,9 @@ fn generate(common: &Common, out: Option<PathBuf>) -> Done {
             print::json(&json!({"token": token, "fingerprint": print}));
         } else {
             print::out(&token);
-            eprintln!("Its fingerprint is {print}. Every node gets it in a file of mode 600, named by cluster.bootstrap_token_file.");
+            eprintln!(
+                "Its fingerprint is {print}. Every node gets it in a file of mode 600, named by cluster.bootstrap_token_file."
+            );
         }
         return Ok(());
     };
@@ -108,7 +110,9 @@ fn generate(common: &Common, out: Option<PathBuf>) -> Done {
         print::json(&json!({"file": path.display().to_string(), "fingerprint": print}));
     } else {
         print::out(&format!("Bootstrap token {print} is in {}.", path.display()));
-        print::out("Copy it to every node, and set cluster.bootstrap_token_file (LOKI_CLUSTER_BOOTSTRAP_TOKEN_FILE) there.");
+        print::out(
+            "Copy it to every node, and set cluster.bootstrap_token_file (LOKI_CLUSTER_BOOTSTRAP_TOKEN_FILE) there.",
+        );
     }
     Ok(())
 }
@@ -133,7 +137,9 @@ fn show(common: &Common, overview: &crate::actions::keys::shared::Overview) -> D
             Ok(seen) => seen.as_ref().map_or(Value::Null, value),
             Err(e) => json!({"error": e.to_string()}),
         };
-        print::json(&json!({"nats": one(&overview.nats), "copy": one(&overview.copy), "bootstrap_tokens": overview.tokens}));
+        print::json(
+            &json!({"nats": one(&overview.nats), "copy": one(&overview.copy), "bootstrap_tokens": overview.tokens}),
+        );
     } else {
         let row = |(name, place): &(&str, &Result<Option<Seen>, ShareRefused>)| match place {
             Ok(Some(seen)) => {

@@ -6,7 +6,7 @@ use super::{Common, Done, Failure, print, proxy_check, sources};
 use crate::{
     actions::{App, keys, listener},
     domain::{
-        identity::{Identity, ReadAudit},
+        identity::{Identity, ManageKeys, ReadAudit},
         time::{Clock, Moment},
     },
     pki::tls::Shown,
@@ -73,7 +73,7 @@ async fn look(app: &App) -> Vec<Check> {
     let says = answered.as_ref().map_or_else(ToString::to_string, |()| app.store.engine().as_str().to_owned());
     checks.push(Check { name: "database".into(), good: answered.is_ok(), says });
     let who = std::sync::Arc::new(Identity::at_the_terminal("doctor"));
-    if let Ok(caller) = who.acting_as::<ReadAudit>() {
+    if let Ok(caller) = std::sync::Arc::clone(&who).acting_as::<ReadAudit>() {
         let verdict = crate::actions::audit::verify(app, &caller, &crate::domain::event::Origin::default()).await;
         let (good, says) = match verdict {
             Ok(v) if v.valid => (true, format!("{} entries, chain whole", v.entries)),
@@ -92,6 +92,20 @@ async fn look(app: &App) -> Vec<Check> {
         (true, false) => (!apps, "none is configured: what is signed cannot be verified".into()),
     };
     checks.push(Check { name: "signing keys".into(), good, says });
+    if let Ok(caller) = who.acting_as::<ManageKeys>()
+        && app.share.is_some()
+        && let Ok(found) = keys::shared::overview(app, &caller).await
+    {
+        let says = |place: &Result<Option<keys::shared::Seen>, _>| match place {
+            Ok(Some(seen)) => (true, format!("revision {}, {} keys", seen.revision, seen.keys.len())),
+            Ok(None) => (true, "none yet".to_owned()),
+            Err(e) => (false, ToString::to_string(e)),
+        };
+        for (name, place) in [("keys in NATS", &found.nats), ("this node's copy of the keys", &found.copy)] {
+            let (good, says) = says(place);
+            checks.push(Check { name: name.into(), good, says });
+        }
+    }
     for provider in app.providers.iter() {
         let probed = provider.probe().await;
         let says = probed.as_ref().map_or_else(ToString::to_string, |()| "metadata and keys can be read".to_owned());

@@ -139,6 +139,8 @@ pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     let background = actix_web::rt::spawn(background::run(Arc::clone(&app)));
     foreman::begin(&app);
     actix_web::rt::spawn(happenings::run(Arc::clone(&app)));
+    let for_limits = shared.clone();
+    actix_web::rt::spawn(async move { web::limits::shared::run(&for_limits).await });
     actix_web::rt::spawn(async move {
         let mut minute = tokio::time::interval(std::time::Duration::from_mins(1));
         loop {

@@ -114,7 +114,8 @@ impl Bucket {
         let client: Client = match tokio::time::timeout(CONNECT_WITHIN, options.connect(&access.servers)).await {
             Ok(Ok(client)) => client,
             Ok(Err(e)) => {
-                let refused = matches!(e.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
+                let refused =
+                    matches!(e.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
                 let as_error = if refused { BucketError::Unauthorized } else { BucketError::Unreachable };
                 return Err(as_error(servers, said(&e)));
             }

@@ -13,7 +13,9 @@ use super::envelope::LONGEST;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// Others could read it, or put another in its place.
-    #[error("cluster.key_file: {path} has the mode {mode:o}; expected {expected:o} or stricter: chmod {expected:o} {path}")]
+    #[error(
+        "cluster.key_file: {path} has the mode {mode:o}; expected {expected:o} or stricter: chmod {expected:o} {path}"
+    )]
     Mode {
         /// The file or its directory.
         path: String,

@@ -229,8 +229,8 @@ mod tests {
         assert_eq!(changed("sealed", "".into()), Err(Unopened::Changed));
         assert_eq!(changed("version", 2.into()), Err(Unopened::Version(2)));
         assert!(matches!(changed("token", "00000000".into()), Err(Unopened::Token { .. })));
-        for nonsense in [&b""[..], b"{}", b"-----BEGIN", &[b' '; LONGEST + 1]] {
-            assert_eq!(open(nonsense, &home, &tokens), Err(Unopened::Shape));
+        for nonsense in [String::new(), "{}".into(), "-----BEGIN".into(), " ".repeat(LONGEST + 1)] {
+            assert_eq!(open(nonsense.as_bytes(), &home, &tokens), Err(Unopened::Shape));
         }
     }
 }

@@ -141,20 +141,28 @@ fn read_tokens(place: Place<'_>) -> Vec<Secret> {
     if path.is_empty() {
         return Vec::new();
     }
-    let read = fs::metadata(&path).and_then(|about| Ok((about.permissions().mode() & 0o777, fs::read_to_string(&path)?)));
+    let read =
+        fs::metadata(&path).and_then(|about| Ok((about.permissions().mode() & 0o777, fs::read_to_string(&path)?)));
     let (mode, text) = match read {
         Ok(read) => read,
         Err(e) => {
-            place.fault(KEY, format!("{path} cannot be read: {e}; make one with: lokid cluster token generate --out {path}"));
+            place.fault(
+                KEY,
+                format!("{path} cannot be read: {e}; make one with: lokid cluster token generate --out {path}"),
+            );
             return Vec::new();
         }
     };
     if mode & 0o077 != 0 {
-        place.fault(KEY, format!("{path} has the mode {mode:o}, so others can read it; expected 600: chmod 600 {path}"));
+        place
+            .fault(KEY, format!("{path} has the mode {mode:o}, so others can read it; expected 600: chmod 600 {path}"));
     }
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     if lines.is_empty() || lines.len() > 2 {
-        place.fault(KEY, format!("{path} holds {} tokens; expected one, or two during a rotation (the new one first)", lines.len()));
+        place.fault(
+            KEY,
+            format!("{path} holds {} tokens; expected one, or two during a rotation (the new one first)", lines.len()),
+        );
     }
     for (at, line) in lines.iter().enumerate() {
         if let Err(why) = random_bytes(line, LEAST_BYTES) {

@@ -214,6 +214,7 @@ keys! {
     "limits.certificates" "LOKI_LIMITS_CERTIFICATES" Kind::Rate, "60/m", "Certificates that one caller may ask for.";
     "limits.api" "LOKI_LIMITS_API" Kind::Rate, "6000/m", "Requests of one caller.";
     "limits.forward_auth" "LOKI_LIMITS_FORWARD_AUTH" Kind::Rate, "60000/m", "Requests of one caller to other apps behind /auth/verify.";
+    "limits.shared" "LOKI_LIMITS_SHARED" Kind::Flag, "false", "Count what all nodes of one PostgreSQL let in, instead of each node for itself. They tell each other five times a second.";
     "limits.body_bytes" "LOKI_LIMITS_BODY_BYTES" Kind::Number(1024, 16_777_216), "65536", "The longest request body.";
     "limits.body_timeout" "LOKI_LIMITS_BODY_TIMEOUT" Kind::Duration, "10s", "How long a request body may take to arrive.";
 }

@@ -50,6 +50,8 @@ pub struct Limits {
     pub api: Option<Rate>,
     /// Requests of one caller to other apps.
     pub forward_auth: Option<Rate>,
+    /// Whether what other nodes let in counts.
+    pub shared: bool,
     /// Streams of events that may be open at once.
     pub event_streams: usize,
     /// How long a client may leave what it is sent.
@@ -71,6 +73,7 @@ pub(super) fn read(place: Place<'_>) -> Limits {
         certificates: rate("certificates"),
         api: rate("api"),
         forward_auth: rate("forward_auth"),
+        shared: place.flag("limits.shared"),
         event_streams: place.number("limits.event_streams").unwrap_or(1000),
         unread_timeout: place.duration("limits.unread_timeout").unwrap_or(Duration::from_secs(30)),
         body_bytes: place.number("limits.body_bytes").unwrap_or(65_536),

@@ -212,6 +212,13 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
     let apps = apps::read(place, &server, &auth.roles);
     warnings.extend(apps.warnings(&server));
     warnings.extend(workloads::warnings(&auth.issuers));
+    if place.flag("limits.shared") && matches!(database, server::Database::Sqlite(_)) {
+        place.fault("limits.shared", "needs PostgreSQL (database.url): on SQLite there is one node");
+    }
+    if place.flag("limits.shared") && server.secret.is_none() {
+        place
+            .fault("limits.shared", "needs server.secret, the same on every node: callers are told of by a keyed hash");
+    }
     let signing = server::read_signing(place, &database);
     if !apps.apps.is_empty() && matches!(signing, server::Signing::Ephemeral) {
         let warning = "forward_auth: assertions are signed with a key that is not published, so apps cannot verify them; set \

@@ -87,7 +87,8 @@ pub fn random_bytes(text: &str, least: usize) -> Result<Vec<u8>, String> {
     let text = text.as_bytes();
     let ways = [&HEXLOWER_PERMISSIVE, &BASE64, &BASE64_NOPAD, &BASE64URL, &BASE64URL_NOPAD];
     let bytes = ways.iter().filter_map(|way| way.decode(text).ok()).find(|bytes| bytes.len() >= least);
-    let bytes = bytes.ok_or_else(|| format!("must be base64 or hexadecimal digits of at least {least} random bytes"))?;
+    let bytes =
+        bytes.ok_or_else(|| format!("must be base64 or hexadecimal digits of at least {least} random bytes"))?;
     let different = bytes.iter().collect::<BTreeSet<_>>().len();
     // Of random bytes fewer than half as many differ once in a very long time.
     if different < least / 2 { Err("is not random".into()) } else { Ok(bytes) }

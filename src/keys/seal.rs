@@ -46,6 +46,23 @@ pub struct Sealer {
     root: hkdf::Prk,
 }
 
+/// Numbers for texts that nobody can guess who does not hold the secret.
+pub struct KeyedHash(hmac::Key);
+
+impl KeyedHash {
+    /// The number of some bytes.
+    pub fn number(&self, of: &[u8]) -> u64 {
+        let tag = hmac::sign(&self.0, of);
+        tag.as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+}
+
+impl std::fmt::Debug for KeyedHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyedHash(…)")
+    }
+}
+
 /// The sealed value was not made by this installation for this purpose, or was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed value does not open")]
@@ -126,6 +143,11 @@ impl Sealer {
         let length = plain.map_err(|_| Unopened)?.len();
         body.truncate(length);
         Ok(body)
+    }
+
+    /// A keyed hash that every holder of the secret computes alike.
+    pub fn keyed_hash(&self, label: &[u8]) -> KeyedHash {
+        KeyedHash(hmac::Key::new(hmac::HMAC_SHA256, &self.derive::<32>(label)[..]))
     }
 
     /// A token that only this installation can make for `subject`, as 43 characters.

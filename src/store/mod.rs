@@ -13,9 +13,9 @@ pub mod evidence;
 pub mod exchange;
 pub mod ledger;
 mod ledger_stretch;
-mod open;
 mod node_name;
 pub mod nodes;
+mod open;
 pub mod people;
 mod rights;
 pub mod runs;
@@ -25,6 +25,7 @@ mod sqlite;
 mod statements;
 pub mod tasks;
 pub mod tokens;
+pub mod told;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -100,7 +101,9 @@ pub enum OpenError {
         source: sqlx::Error,
     },
     /// Another node of this name lives.
-    #[error("another lokid server works on {database} as node {name:?}; give each node a name of its own (cluster.node)")]
+    #[error(
+        "another lokid server works on {database} as node {name:?}; give each node a name of its own (cluster.node)"
+    )]
     NodeTaken {
         /// The database, without its password.
         database: String,
@@ -124,6 +127,8 @@ pub struct Store {
     rights: Arc<Rights>,
     /// Grows with every commit that this process hears of.
     committed: watch::Receiver<u64>,
+    /// What other nodes say.
+    words: told::Words,
     /// Held as long as the server lives.
     _lock: Option<Arc<std::fs::File>>,
 }

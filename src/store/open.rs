@@ -12,7 +12,7 @@ use sqlx::{
 use super::{
     OpenError, Rights, Store,
     dialect::{Conn, Db, Engine, PREPARED},
-    ledger, node_name, sqlite, statements, writer,
+    ledger, node_name, sqlite, statements, told, writer,
 };
 
 /// Where the data is and who opens it.
@@ -132,7 +132,7 @@ impl Store {
         let node: Arc<str> = node.into();
         let (writer, committed) =
             writer::spawn(Conn::Sqlite(conn), Reopen::Sqlite(path), Arc::clone(&rights), Arc::clone(&node));
-        Ok(Self { db: Db::Sqlite(pool), writer, node, rights, committed, _lock: lock })
+        Ok(Self { db: Db::Sqlite(pool), writer, node, rights, committed, words: told::words(), _lock: lock })
     }
 
     async fn open_postgres(url: &str, node: String, is_server: bool) -> Result<Self, OpenError> {
@@ -150,7 +150,9 @@ impl Store {
         if is_server && !node_name::take_patiently(&mut conn, &node).await.map_err(connect_error(&name))? {
             return Err(OpenError::NodeTaken { database: name, name: node });
         }
-        migrator(Engine::Postgres).run(&mut conn).await?;
+        // During a rolling upgrade a node of the version before is restarted on tables of the next, which only add.
+        let mut migrator = migrator(Engine::Postgres);
+        migrator.set_ignore_missing(true).run(&mut conn).await?;
         let pool = PgPoolOptions::new()
             .max_connections(10)
             .acquire_timeout(Duration::from_secs(5))
@@ -158,14 +160,15 @@ impl Store {
         let rights = Arc::new(Rights::default());
         rights.set_deaf(true); // until the listener listens
         let closed = pool.close_event();
-        let (listening, heard) = (options.clone(), Arc::clone(&rights));
+        let words = told::words();
+        let (listening, ears) = (options.clone(), Ears { rights: Arc::clone(&rights), words: words.clone() });
         tokio::spawn(async move {
-            tokio::select! { () = closed => {} () = listen(listening, heard) => {} }
+            tokio::select! { () = closed => {} () = listen(listening, ears) => {} }
         });
         let node: Arc<str> = node.into();
         let reopen = Reopen::Postgres(Box::new(options), is_server.then(|| Arc::clone(&node)));
         let (writer, committed) = writer::spawn(Conn::Postgres(conn), reopen, Arc::clone(&rights), Arc::clone(&node));
-        Ok(Self { db: Db::Postgres(pool), writer, node, rights, committed, _lock: None })
+        Ok(Self { db: Db::Postgres(pool), writer, node, rights, committed, words, _lock: None })
     }
 }
 
@@ -179,16 +182,22 @@ async fn migrate_sqlite(conn: &mut SqliteConnection) -> Result<(), MigrateError>
 /// After this long without a word the listener's connection is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Hears of rights that were lost through other nodes. While it does not, nothing may be cached.
-async fn listen(options: PgConnectOptions, rights: Arc<Rights>) {
+/// Where what is heard goes.
+struct Ears {
+    rights: Arc<Rights>,
+    words: told::Words,
+}
+
+/// Hears of rights that were lost through other nodes, and what else they say. While it does not, nothing may be cached.
+async fn listen(options: PgConnectOptions, ears: Ears) {
     loop {
         // A pool of its own, so that a connection which is lost without an end takes no reader's place.
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
         if let Ok(Ok(mut listener)) = tokio::time::timeout(Duration::from_secs(5), listener(&pool)).await {
-            rights.set_deaf(false);
-            while hears(&mut listener, &rights).await {}
+            ears.rights.set_deaf(false);
+            while hears(&mut listener, &ears).await {}
         }
-        rights.set_deaf(true);
+        ears.rights.set_deaf(true);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -197,19 +206,22 @@ async fn listener(pool: &sqlx::PgPool) -> sqlx::Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
     // Otherwise a lost connection is replaced before we learn that it was lost.
     listener.eager_reconnect(false);
-    listener.listen("lokid_rights").await?;
+    listener.listen_all(["lokid_rights", told::CHANNEL]).await?;
     Ok(listener)
 }
 
 /// Waits for the next word, or after a silence for a sign of life. Answers whether the connection still works.
-async fn hears(listener: &mut PgListener, rights: &Rights) -> bool {
+async fn hears(listener: &mut PgListener, ears: &Ears) -> bool {
     match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+        Ok(Ok(Some(heard))) if heard.channel() == told::CHANNEL => {
+            let _nobody_listens = ears.words.send(heard.payload().into());
+        }
         Ok(Ok(Some(heard))) => {
-            rights.advance();
+            ears.rights.advance();
             if let Ok(told_at) = heard.payload().parse::<i64>() {
                 let asked = sqlx::query_scalar::<_, i64>(ledger::SINCE_TOLD).bind(told_at).fetch_one(listener);
                 let Ok(Ok(took)) = tokio::time::timeout(SILENCE, asked).await else { return false };
-                rights.propagation.add(Duration::from_micros(took.try_into().unwrap_or_default()));
+                ears.rights.propagation.add(Duration::from_micros(took.try_into().unwrap_or_default()));
             }
         }
         // `None`: the connection was lost, and what was said meanwhile is unknown.

@@ -28,6 +28,7 @@ use actix_web::cookie::Key;
 use crate::{
     actions::{App, assertion::Issued},
     config::server::is_loopback_host,
+    keys::seal::KeyedHash,
     telemetry::requests::Requests,
 };
 
@@ -55,6 +56,11 @@ pub struct Web {
     https_only: bool,
 }
 
+/// Callers' numbers under which all nodes count them, where they count together.
+fn shared_keys(app: &App) -> Option<KeyedHash> {
+    app.settings.limits.shared.then(|| app.sealer.keyed_hash(b"lokid limits v1"))
+}
+
 impl Web {
     /// For a server that listens on `port`.
     pub fn new(app: Arc<App>, port: u16) -> Self {
@@ -70,7 +76,7 @@ impl Web {
         }
         let event_streams = api::events::Streams::default();
         Self {
-            limits: limits::Limiters::new(&app.settings.limits),
+            limits: limits::Limiters::new(&app.settings.limits, shared_keys(&app)),
             app,
             signed: cookies::Signed::by(&cookie_key),
             requests: Arc::new(Requests::new(routes::PATTERNS)),

@@ -21,6 +21,7 @@ fn every_verb_explains_itself() {
       keys           Signing keys
       certs          Certificates of an authority, a server and clients
       psk            Pre-shared keys
+      cluster        Several nodes: the bootstrap token, the keys that they share, who they are
       explain-token  Say which check a signed token of a CI job or a cloud machine passes, and which not
       proxy-config   Print what a reverse proxy must be told so that it asks lokid about every request
       check-access   Say which rule lets somebody into an app behind the door, or does not
@@ -36,6 +37,11 @@ fn every_verb_explains_itself() {
       -h, --help           Print help
       -V, --version        Print version
     "#);
+}
+
+#[test]
+fn the_verbs_that_serve_explain_themselves() {
+    let home = Home::new();
     assert_snapshot!(home.ok("start --help").out, @r#"
     Serve
 
@@ -50,6 +56,10 @@ fn every_verb_explains_itself() {
                               ~/.config/loki/config.yaml]
           --json              Print JSON for programs
       -h, --help              Print help
+
+    Exit codes: 0 ended in order, 1 did not start, 2 wrong usage, 10 PostgreSQL was not reached, 11 NATS
+    was not reached, 12 no leader published a signing key in time, 13 the bootstrap token is another
+    one, 14 another server has this node's name.
     "#);
     assert_snapshot!(home.ok("demo --help").out, @r#"
     Everything on an embedded default, with four people to sign in as

@@ -28,7 +28,11 @@ impl Drop for Databases {
     fn drop(&mut self) {
         for name in std::mem::take(&mut self.running) {
             self.signal(name, "-CONT");
-            let _ = as_owner(&self.programs.join("pg_ctl")).args(["-m", "immediate", "-D"]).arg(self.data(name)).arg("stop").output();
+            let _ = as_owner(&self.programs.join("pg_ctl"))
+                .args(["-m", "immediate", "-D"])
+                .arg(self.data(name))
+                .arg("stop")
+                .output();
         }
     }
 }
@@ -116,8 +120,8 @@ impl Caller<'_> {
 
     fn works_again(&mut self) {
         let mut status = 0;
-        let heals = until(Duration::from_secs(60), || {
-            status = self.mint(Duration::from_secs(60));
+        let heals = until(Duration::from_mins(1), || {
+            status = self.mint(Duration::from_mins(1));
             status == 201
         });
         assert!(heals, "does not heal: {status}");
@@ -151,7 +155,10 @@ fn a_server_that_restarts_is_killed_or_is_replaced_costs_only_the_time_that_it_i
         }
         // A standby takes over, at the same address.
         let mut copy = as_owner(&databases.programs.join("pg_basebackup"));
-        copy.arg("-D").arg(databases.data("standby")).args(["-R", "-U", "postgres", "-h"]).arg(databases.sockets("main"));
+        copy.arg("-D")
+            .arg(databases.data("standby"))
+            .args(["-R", "-U", "postgres", "-h"])
+            .arg(databases.sockets("main"));
         must_work(&mut copy);
         databases.run("standby");
         for _ in 0..5 {
@@ -179,14 +186,19 @@ fn a_server_that_stands_still_is_not_waited_for_without_end() {
         databases.signal("main", "-STOP");
         let begun = Instant::now();
         let ready = caller.server.http().get("/readyz", &[]).unwrap();
-        assert!(ready.status == 503 && begun.elapsed() < Duration::from_secs(5), "{} {:?}", ready.status, begun.elapsed());
+        assert!(
+            ready.status == 503 && begun.elapsed() < Duration::from_secs(5),
+            "{} {:?}",
+            ready.status,
+            begun.elapsed()
+        );
         assert_eq!(caller.server.http().get("/healthz", &[]).unwrap().status, 200);
         // Nobody has heard for a second whether this one was revoked, so it has to be looked up.
         let token = caller.minted[0].clone();
         let asked = Instant::now();
         let answer = caller.server.http().call(&token, "GET", "/api/me", "").unwrap();
         assert!(answer.status == 503 && asked.elapsed() < Duration::from_secs(25), "{answer:?} {:?}", asked.elapsed());
-        assert_eq!(caller.mint(Duration::from_secs(60)), 503);
+        assert_eq!(caller.mint(Duration::from_mins(1)), 503);
         databases.signal("main", "-CONT");
         caller.works_again();
     });
@@ -211,11 +223,14 @@ fn a_pool_without_a_free_connection_refuses_in_time() {
         };
         assert!(until(Duration::from_secs(10), is_locked));
         // More than there are connections wait for what is locked; others are refused in time.
-        let waiting: Vec<_> = (0..40).map(|_| {
-            let (mut http, root) = (caller.server.http(), caller.root.clone());
-            std::thread::spawn(move || http.call(&root, "GET", "/api/tasks", "").unwrap().status)
-        }).collect();
-        let refused = until(Duration::from_secs(10), || caller.server.http().get("/readyz", &[]).unwrap().status == 503);
+        let waiting: Vec<_> = (0..40)
+            .map(|_| {
+                let (mut http, root) = (caller.server.http(), caller.root.clone());
+                std::thread::spawn(move || http.call(&root, "GET", "/api/tasks", "").unwrap().status)
+            })
+            .collect();
+        let refused =
+            until(Duration::from_secs(10), || caller.server.http().get("/readyz", &[]).unwrap().status == 503);
         assert!(refused, "the pool was never full");
         for waiter in waiting {
             assert_eq!(waiter.join().unwrap(), 503);

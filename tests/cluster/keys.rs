@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    nats::{Fleet, LEADER, Nats, does_not_start, events, mode, new_token, published, until_published},
-    server::{Server, until},
+    nats::{Fleet, LEADER, Nats, PASSWORD, does_not_start, events, mode, new_token, published, until_published},
+    server::{Server, Site, until},
 };
 
 const SECONDS: Duration = Duration::from_secs(8);
@@ -24,7 +24,7 @@ fn is_ready(server: &Server) -> bool {
 fn a_leader_and_two_followers_come_to_one_key_which_nats_holds_sealed() {
     let (nats, fleet) = (Nats::start(), Fleet::new());
     let followers = [fleet.node("b", &nats, &[]), fleet.node("c", &nats, &[])];
-    let waiting = followers.each_ref().map(|site| site.spawn());
+    let waiting = followers.each_ref().map(Site::spawn);
     let site = fleet.node("a", &nats, &[LEADER]);
     let leader = site.start();
     let keys = kids(&leader);
@@ -56,7 +56,7 @@ fn of_two_leaders_that_start_at_once_one_wins() {
     for round in ["r1", "r2", "r3", "r4", "r5"] {
         let bucket = ("LOKI_CLUSTER_BUCKET", round);
         let sites = ["x", "y"].map(|name| fleet.node(&format!("{round}-{name}"), &nats, &[LEADER, bucket]));
-        let servers = sites.each_ref().map(|site| site.spawn());
+        let servers = sites.each_ref().map(Site::spawn);
         for server in &servers {
             assert!(until(Duration::from_secs(20), || is_ready(server)), "a leader does not start");
         }
@@ -113,6 +113,11 @@ fn with_nats_away_a_node_starts_from_its_copy_and_one_without_says_what_is_missi
     nats.kill();
     let server = site.start();
     assert_eq!(kids(&server), keys);
+    let nats_is = |what: &str| {
+        let ready = server.http().get("/readyz", &[]).unwrap();
+        ready.status == 200 && ready.json()["nats"].as_str().is_some_and(|says| says.starts_with(what))
+    };
+    assert!(until(SECONDS, || nats_is("no answer")));
     let new = fleet.node("b", &nats, &[("LOKI_CLUSTER_WAIT", "1s")]);
     let (code, said) = does_not_start(&new);
     assert_eq!(code, 11, "{said}");
@@ -120,13 +125,14 @@ fn with_nats_away_a_node_starts_from_its_copy_and_one_without_says_what_is_missi
     // What came after it began is found without a restart.
     nats.start_again();
     assert_eq!(kids(&new.start()), keys);
+    assert!(until(SECONDS, || nats_is("ok")));
     site.run(&["keys", "rotate", "add"]);
     let both = [keys, published_next(&site)].concat();
     until_published(&server, &both, SECONDS);
 }
 
 /// The key that is next, as the command line lists it.
-fn published_next(site: &super::server::Site) -> Vec<String> {
+fn published_next(site: &Site) -> Vec<String> {
     let listed: serde_json::Value = serde_json::from_str(&site.run(&["--json", "keys", "list"])).unwrap();
     let next = listed.as_array().unwrap().iter().filter(|key| key["state"] == "next");
     next.map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
@@ -175,14 +181,13 @@ fn a_hundred_flaps_of_nats_leave_nothing_behind() {
         nats.kill();
         nats.start_again();
     }
-    let (spent, took) = (processor_time(&server) - before, begun.elapsed());
+    let (spent, took) = (processor_time(&server).saturating_sub(before), begun.elapsed());
     println!("100 flaps in {took:?} cost the node {spent:?} of processor time");
     assert!(spent < took / 4, "{spent:?} of {took:?}");
     site.run(&["keys", "rotate", "add"]);
     until_published(&server, &[keys, published_next(&site)].concat(), SECONDS);
-    let consumers = actix_web::rt::System::new().block_on(async {
-        nats.bucket("loki-jwt-key").await.stream.get_info().await.unwrap().state.consumer_count
-    });
+    let consumers = actix_web::rt::System::new()
+        .block_on(async { nats.bucket("loki-jwt-key").await.stream.get_info().await.unwrap().state.consumer_count });
     assert_eq!(consumers, 0);
 }
 
@@ -191,4 +196,43 @@ fn processor_time(server: &Server) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+}
+
+#[test]
+fn nats_as_it_is_deployed_asks_for_a_password_over_tls_that_names_it() {
+    let (fleet, dir) = (Fleet::new(), tempfile::tempdir().unwrap());
+    let certs = dir.path().to_str().unwrap();
+    let tool = Site::new(fleet.dir.path());
+    tool.run(&["certs", "ca", "--dir", certs]);
+    tool.run(&["certs", "server", "--dir", certs, "--dns", "nats.localhost"]);
+    let authority = dir.path().join("ca.pem").display().to_string();
+    let nats = Nats::as_deployed(dir);
+    let at = |host: &str| format!("tls://{host}:{}", nats.port);
+    let with = |name: &str, url: &str, password: &'static str, authority: &str| {
+        let mut site = fleet.node(name, &nats, &[LEADER, ("LOKI_CLUSTER_WAIT", "1s"), ("LOKI_LOG_LEVEL", "trace")]);
+        site.env.push(("LOKI_CLUSTER_NATS_URL", url.to_owned()));
+        site.env.push(("LOKI_CLUSTER_NATS_USER", "lokid".to_owned()));
+        site.env.push(("LOKI_CLUSTER_NATS_PASSWORD", password.to_owned()));
+        site.env.push(("LOKI_CLUSTER_NATS_CA_FILE", authority.to_owned()));
+        site
+    };
+    let refused = |site: Site, why: &str| {
+        let (code, said) = does_not_start(&site);
+        assert!(code == 11 && said.contains("cluster.nats_") && said.contains(why), "{code} {said}");
+        assert!(!said.contains(PASSWORD) && !said.contains("not the password"), "{said}");
+    };
+    let home = at("localhost");
+    refused(with("a", &home, "not the password", &authority), "refuses");
+    // A name that the certificate does not have, and an authority that did not sign it.
+    refused(with("b", &at("127.0.0.2"), PASSWORD, &authority), "cannot be reached");
+    let other = fleet.dir.path().join("others").display().to_string();
+    tool.run(&["certs", "ca", "--dir", &other]);
+    refused(with("c", &home, PASSWORD, &format!("{other}/ca.pem")), "cannot be reached");
+    let site = with("d", &home, PASSWORD, &authority);
+    let server = site.start();
+    site.run(&["keys", "rotate", "add"]);
+    assert!(until(SECONDS, || kids(&server).len() == 2));
+    drop(server);
+    let said = fs::read_to_string(site.output()).unwrap();
+    assert!(said.contains("DEBUG") && !said.contains(PASSWORD) && !said.contains(&new_token(1)), "{said}");
 }

@@ -22,22 +22,59 @@ use super::{
 pub(crate) struct Nats {
     dir: tempfile::TempDir,
     pub(crate) port: u16,
+    config: Option<PathBuf>,
     child: Option<Child>,
 }
 
+/// The password of the user `lokid`, where there is one.
+pub(crate) const PASSWORD: &str = "nats-password-that-no-log-may-hold";
+
 impl Nats {
     pub(crate) fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut nats = Self { dir: tempfile::tempdir().unwrap(), port, child: None };
+        let mut nats = Self::on(tempfile::tempdir().unwrap());
         nats.start_again();
         nats
     }
 
+    /// As `deploy/cluster` has it, with TLS and a password; with `server.pem` and `server.key` of this directory.
+    pub(crate) fn as_deployed(dir: tempfile::TempDir) -> Self {
+        let mut nats = Self::on(dir);
+        let here = |name: &str| nats.dir.path().join(name).display().to_string();
+        let whole = include_str!("../../deploy/cluster/nats.conf");
+        let text = [
+            ("0.0.0.0:4222", format!("127.0.0.1:{}", nats.port)),
+            ("/data", here("jetstream")),
+            ("/etc/nats/server.pem", here("server.pem")),
+            ("/etc/nats/server.key", here("server.key")),
+        ]
+        .into_iter()
+        .fold(whole.to_owned(), |text, (what, by)| {
+            assert!(text.contains(what), "{what} in {text}");
+            text.replace(what, &by)
+        });
+        let config = nats.dir.path().join("nats.conf");
+        fs::write(&config, text).unwrap();
+        nats.config = Some(config);
+        nats.start_again();
+        nats
+    }
+
+    fn on(dir: tempfile::TempDir) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { dir, port, config: None, child: None }
+    }
+
     pub(crate) fn start_again(&mut self) {
-        let (port, store) = (self.port.to_string(), self.dir.path().join("jetstream"));
+        let (port, store) = (self.port.to_string(), self.dir.path().join("jetstream").display().to_string());
+        let arguments = match &self.config {
+            Some(config) => vec!["-c", config.to_str().unwrap()],
+            None => vec!["-a", "127.0.0.1", "-p", &port, "-js", "-sd", &store],
+        };
+        // Debian keeps it where only root's PATH leads.
         let child = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"])
-            .arg(store)
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("NATS_PASSWORD", PASSWORD)
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

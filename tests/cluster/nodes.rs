@@ -72,15 +72,17 @@ fn a_right_that_one_node_takes_away_is_gone_on_the_other() {
     let root = two.sites[0].token(ROOT);
     let [a, b] = two.start();
     let over = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = [&a, &b].map(|server| {
-        let (mut http, over, root) = (server.http(), Arc::clone(&over), root.clone());
-        thread::spawn(move || {
-            while !over.load(SeqCst) {
-                assert_eq!(http.call(&root, "GET", "/api/me", "").unwrap().status, 200);
-                thread::sleep(Duration::from_millis(10));
-            }
+    let readers: Vec<_> = [&a, &b]
+        .map(|server| {
+            let (mut http, over, root) = (server.http(), Arc::clone(&over), root.clone());
+            thread::spawn(move || {
+                while !over.load(SeqCst) {
+                    assert_eq!(http.call(&root, "GET", "/api/me", "").unwrap().status, 200);
+                    thread::sleep(Duration::from_millis(10));
+                }
+            })
         })
-    }).into();
+        .into();
     let (mut at_a, mut took) = (a.http(), Vec::new());
     for round in 0..50 {
         let body = json!({"name": format!("round {round}"), "scopes": ["read"]}).to_string();
@@ -92,7 +94,8 @@ fn a_right_that_one_node_takes_away_is_gone_on_the_other() {
     }
     for _ in 0..10 {
         let cookie = sign_in(&mut at_a, provider).unwrap();
-        let is_let_in = |http: &mut super::http::Http| http.get("/api/me", &[("cookie", &cookie)]).unwrap().status == 200;
+        let is_let_in =
+            |http: &mut super::http::Http| http.get("/api/me", &[("cookie", &cookie)]).unwrap().status == 200;
         assert!(is_let_in(&mut b.http()), "a session of one node is one of the other");
         assert!(sign_out(&mut at_a, &cookie));
         took.push(refused_after(&b, is_let_in));
@@ -104,6 +107,49 @@ fn a_right_that_one_node_takes_away_is_gone_on_the_other() {
     let metrics = b.http().call(&root, "GET", "/metrics", "").unwrap().body;
     let heard = metrics.lines().find_map(|line| line.strip_prefix("lokid_revocation_propagation_seconds_count "));
     assert!(heard.unwrap().parse::<u64>().unwrap() >= 60, "{metrics}");
+}
+
+#[test]
+fn a_node_of_the_version_before_starts_on_the_tables_of_the_next() {
+    let Some(url) = actix_web::rt::System::new().block_on(postgres::fresh_database()) else { return };
+    let two = Two::on(&url);
+    drop(two.sites[0].start());
+    actix_web::rt::System::new().block_on(async {
+        use sqlx::{Connection as _, Executor as _};
+        let mut conn = sqlx::PgConnection::connect(&url).await.unwrap();
+        let next = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                    VALUES (9999, 'of the next version', true, '', 1); ALTER TABLE tokens ADD COLUMN next TEXT";
+        conn.execute(next).await.unwrap();
+    });
+    let root = two.sites[0].token(ROOT);
+    let [a, b] = two.start();
+    for server in [&a, &b] {
+        assert_eq!(server.http().call(&root, "GET", "/api/me", "").unwrap().status, 200);
+    }
+}
+
+#[test]
+fn limits_count_on_each_node_or_where_that_is_configured_on_all_together() {
+    for is_shared in [false, true] {
+        let Some(mut two) = Two::new() else { return };
+        for site in &mut two.sites {
+            site.env.push(("LOKI_LIMITS_API", "10/h".to_owned()));
+            site.env.push(("LOKI_LIMITS_SHARED", is_shared.to_string()));
+        }
+        let (root, other) = (two.sites[0].token(ROOT), two.sites[0].token("another"));
+        let [a, b] = two.start();
+        let status = |server: &Server, token: &str| server.http().call(token, "GET", "/api/me", "").unwrap().status;
+        let let_in = (0..12).filter(|_| status(&a, &root) == 200).count();
+        assert_eq!(let_in, 10);
+        // Slower than nodes tell each other: what the other node has left is not what is asked for here.
+        let at_b = (0..6).filter(|_| {
+            thread::sleep(Duration::from_millis(300));
+            status(&b, &root) == 200
+        });
+        let at_b = at_b.count();
+        assert!(if is_shared { at_b <= 2 } else { at_b == 6 }, "shared: {is_shared}, {at_b} more");
+        assert_eq!(status(&b, &other), 200);
+    }
 }
 
 /// A command that works until a file appears.
@@ -192,6 +238,8 @@ fn a_second_server_of_one_name_does_not_start_and_the_nodes_are_listed() {
     });
     assert!(both, "{:?}", listed());
     assert!(listed().iter().all(|node| node["state"] == "lives" && node["version"] == env!("CARGO_PKG_VERSION")));
+    let page = a.http().call(&two.sites[0].token(ROOT), "GET", "/keys", "").unwrap();
+    assert!(page.status == 200 && page.body.contains("<h2 id=\"nodes\">Nodes</h2>"), "{page:?}");
     drop(b);
     two.sites[1].env.push(("LOKI_CLUSTER_NODE", "a".to_owned()));
     let (code, said) = does_not_start(&two.sites[1]);
@@ -208,32 +256,36 @@ fn what_a_killed_node_answered_is_there_in_one_whole_chain() {
     let [mut a, b] = two.start();
     let over = Arc::new(AtomicBool::new(false));
     let minted = Arc::new(AtomicU64::new(0));
-    let minters: Vec<_> = [&a, &b].into_iter().zip(["a", "b"]).flat_map(|(server, node)| (0..4).map(move |n| (server, format!("{node}{n}")))).map(|(server, who)| {
-        let (mut http, over, root, minted) = (server.http(), Arc::clone(&over), root.clone(), Arc::clone(&minted));
-        thread::spawn(move || {
-            let mut known = Vec::new();
-            for n in 0.. {
-                if over.load(SeqCst) {
-                    break;
+    let minters: Vec<_> = [&a, &b]
+        .into_iter()
+        .zip(["a", "b"])
+        .flat_map(|(server, node)| (0..4).map(move |n| (server, format!("{node}{n}"))))
+        .map(|(server, who)| {
+            let (mut http, over, root, minted) = (server.http(), Arc::clone(&over), root.clone(), Arc::clone(&minted));
+            thread::spawn(move || {
+                let mut known = Vec::new();
+                for n in 0.. {
+                    if over.load(SeqCst) {
+                        break;
+                    }
+                    let body = json!({"name": format!("{who} {n}"), "scopes": ["read"]}).to_string();
+                    // The node was killed: nothing is known of this one.
+                    let Ok(answer) = http.call(&root, "POST", "/api/enterprise/tokens", &body) else { break };
+                    assert_eq!(answer.status, 201, "{}", answer.body);
+                    known.push(answer.json()["id"].as_str().unwrap().to_owned());
+                    minted.fetch_add(1, SeqCst);
                 }
-                let body = json!({"name": format!("{who} {n}"), "scopes": ["read"]}).to_string();
-                // The node was killed: nothing is known of this one.
-                let Ok(answer) = http.call(&root, "POST", "/api/enterprise/tokens", &body) else { break };
-                assert_eq!(answer.status, 201, "{}", answer.body);
-                known.push(answer.json()["id"].as_str().unwrap().to_owned());
-                minted.fetch_add(1, SeqCst);
-            }
-            known
+                known
+            })
         })
-    }).collect();
+        .collect();
     assert!(until(Duration::from_secs(30), || minted.load(SeqCst) >= 100));
     a.kill();
     let so_far = minted.load(SeqCst);
     assert!(until(Duration::from_secs(30), || minted.load(SeqCst) >= so_far + 50), "the other node works no more");
     over.store(true, SeqCst);
     let acknowledged: Vec<String> = minters.into_iter().flat_map(|minter| minter.join().unwrap()).collect();
-    let verdict: Value =
-        serde_json::from_str(&two.sites[1].run(&["--json", "enterprise", "audit", "verify"])).unwrap();
+    let verdict: Value = serde_json::from_str(&two.sites[1].run(&["--json", "enterprise", "audit", "verify"])).unwrap();
     assert_eq!(verdict["valid"], true, "{verdict}");
     let list = two.sites[1].run(&["enterprise", "audit", "export", "--event", "auth.token.create"]);
     let recorded: Vec<Value> = list.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -243,4 +295,102 @@ fn what_a_killed_node_answered_is_there_in_one_whole_chain() {
         assert_eq!(there.status, 200, "{id}: {}", there.body);
     }
     println!("{} acknowledged on two nodes, one of them killed: all are there", acknowledged.len());
+}
+
+/// A proxy before both nodes that asks the other one where it may.
+struct Front {
+    _dir: tempfile::TempDir,
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Front {
+    fn start(two: &Two) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path temp_{kind};\n"))
+            .concat();
+        let config = format!(
+            "daemon off;\nmaster_process off;\npid pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temp}{}\n}}\n",
+            here(two, port)
+        );
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        let mut command = std::process::Command::new("nginx");
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(["-e", "stderr", "-p"]).arg(dir.path()).arg("-c").arg(dir.path().join("config"));
+        let quiet = std::process::Stdio::null;
+        let child = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn().expect("nginx is installed");
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        assert!(until(Duration::from_secs(20), listens), "nginx does not listen");
+        Self { _dir: dir, child, port }
+    }
+}
+
+/// The configuration of `deploy/cluster`, on this machine and with two nodes.
+fn here(two: &Two, port: u16) -> String {
+    let whole = include_str!("../../deploy/cluster/nginx.conf");
+    let with_tls = |line: &&str| line.trim_start().starts_with("ssl_") || line.contains("lokid-3:");
+    let text: String = whole.lines().filter(|line| !with_tls(line)).flat_map(|line| [line, "\n"]).collect();
+    let [a, b] = two.sites.each_ref().map(|site| format!("127.0.0.1:{}", site.port));
+    let host = format!("localhost:{}", two.sites[0].port);
+    let changes = [
+        ("lokid-1:57374", a.as_str()),
+        ("lokid-2:57374", b.as_str()),
+        ("listen 443 ssl", &format!("listen 127.0.0.1:{port}")),
+        ("Host $host", &format!("Host {host}")),
+    ];
+    changes.into_iter().fold(text, |text, (what, by)| {
+        assert!(text.contains(what), "{what} in {text}");
+        text.replace(what, by)
+    })
+}
+
+#[test]
+fn a_rolling_restart_under_load_fails_no_request_and_loses_nothing() {
+    let Some(mut two) = Two::new() else { return };
+    let host = format!("localhost:{}", two.sites[0].port);
+    two.sites[1].env.push(("LOKI_SERVER_ALLOWED_HOSTS", host));
+    let root = two.sites[0].token(ROOT);
+    let [a, b] = two.start();
+    let front = Front::start(&two);
+    let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (over, asked, root, port) = (Arc::clone(&over), Arc::clone(&asked), root.clone(), front.port);
+            thread::spawn(move || {
+                let mut http = super::http::Http::to(port);
+                while !over.load(SeqCst) {
+                    let answer = http.call(&root, "GET", "/api/enterprise/tokens", "").unwrap();
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    asked.fetch_add(1, SeqCst);
+                    thread::sleep(Duration::from_millis(15));
+                }
+            })
+        })
+        .collect();
+    let enough = || {
+        let from = asked.load(SeqCst);
+        assert!(until(Duration::from_secs(30), || asked.load(SeqCst) > from + 100), "no answers");
+    };
+    enough();
+    let mut restarted = Vec::new();
+    for (site, mut server) in two.sites.iter().zip([a, b]) {
+        let pid = server.child.id().to_string();
+        std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(server.child.wait().unwrap().success(), "it ended in order");
+        enough();
+        restarted.push(site.start());
+        enough();
+    }
+    over.store(true, SeqCst);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    println!("{} requests through two restarts, none failed", asked.load(SeqCst));
 }

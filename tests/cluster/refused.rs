@@ -82,9 +82,9 @@ fn a_ring_of_a_stranger_or_of_another_place_is_refused() {
     changed["revision"] = 99.into();
     let elsewhere = pair.fleet.node("elsewhere", &pair.nats, &[LEADER, ("LOKI_CLUSTER_KEY", "another")]);
     let other = elsewhere.start();
-    let swapped = pair.runtime.block_on(async {
-        pair.nats.bucket("loki-jwt-key").await.get("another").await.unwrap().unwrap().to_vec()
-    });
+    let swapped = pair
+        .runtime
+        .block_on(async { pair.nats.bucket("loki-jwt-key").await.get("another").await.unwrap().unwrap().to_vec() });
     for value in [changed.to_string().into_bytes(), swapped] {
         let why = "changed, or comes from another";
         // One that is refused is overwritten at most every ten seconds.
@@ -115,7 +115,8 @@ fn a_bucket_that_was_emptied_is_filled_again() {
     let (good, keys) = (pair.value(), pair.keys());
     pair.runtime.block_on(async { pair.nats.bucket("loki-jwt-key").await.purge("signing-key").await.unwrap() });
     let filled = until(SECONDS, || {
-        let there = pair.runtime.block_on(async { pair.nats.bucket("loki-jwt-key").await.get("signing-key").await.unwrap() });
+        let there =
+            pair.runtime.block_on(async { pair.nats.bucket("loki-jwt-key").await.get("signing-key").await.unwrap() });
         there.is_some_and(|value| value == good)
     });
     assert!(filled);

@@ -216,3 +216,25 @@ async fn a_session_ends_when_it_idles_and_after_its_absolute_life() {
     door.clock.advance(Duration::from_hours(1));
     assert_eq!(busy.get("/api/me").await.status, 401);
 }
+
+#[actix_web::test]
+async fn a_logout_token_that_reaches_one_node_ends_the_session_on_every_node() {
+    let Some(database) = crate::postgres::fresh_database().await else { return };
+    let shared =
+        [("LOKI_DATABASE_URL", database.as_str()), ("LOKI_SERVER_SECRET", "of both nodes, 32 characters or more")];
+    let a = Door::open(&[&shared[..], &OFF, &[("LOKI_CLUSTER_NODE", "a")]].concat()).await;
+    let of_b = [("LOKI_CLUSTER_NODE", "b"), ("LOKI_OIDC_ISSUER", a.provider.issuer())];
+    let b = Door::open(&[&shared[..], &OFF, &of_b].concat()).await;
+    let ann = a.person("ann", "operators").await;
+    let at_b = crate::door::WithSession { door: &b, cookie: ann.cookie.clone() };
+    assert_eq!((ann.get("/api/me").await.status, at_b.get("/api/me").await.status), (200, 200));
+    let mut claims = a.provider.logout_claims("once for all nodes");
+    claims["sid"] = json!("sid-of-ann");
+    let told = tell(&b, &header(), &claims, Sign::Main).await;
+    assert_eq!(told.status, 200, "{}", told.text);
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while ann.get("/api/me").await.status != 401 {
+        assert!(std::time::Instant::now() < deadline, "the session goes on");
+    }
+    assert_eq!(at_b.get("/api/me").await.status, 401);
+}

@@ -11,6 +11,9 @@ mod issuer;
 mod jose;
 #[path = "../support/pki.rs"]
 mod pki;
+#[expect(dead_code, reason = "other tests ask more of it")]
+#[path = "../support/postgres.rs"]
+mod postgres;
 #[path = "../support/provider.rs"]
 mod provider;
 #[path = "../support/workshop.rs"]

@@ -8,7 +8,7 @@ use lokid::{
 };
 
 use crate::support::{
-    home::{Home, epoch, server_on},
+    home::{Home, epoch, node_on},
     proxy::{Network, Proxy},
     run, until,
     values::{event, mint, revoke, token},
@@ -18,7 +18,7 @@ use crate::support::{
 async fn behind_a_network() -> Option<(Store, Proxy, Home)> {
     let home = Home::on_postgres().await?;
     let proxy = Proxy::before(&home);
-    let store = server_on(&proxy.database()).await.unwrap();
+    let store = node_on(&proxy.database(), "behind a network").await;
     Some((store, proxy, home))
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -38,8 +39,11 @@ impl Home {
 
     /// Another process on the same database: a command beside a SQLite server, a second node on PostgreSQL.
     pub(crate) async fn another_process(&self) -> Store {
+        // Each node has a name of its own.
+        static NODES: AtomicU32 = AtomicU32::new(2);
         let is_server = self.store.engine() == Engine::Postgres;
-        open(&self.database, "node-2", is_server).await.unwrap()
+        let name = format!("node-{}", NODES.fetch_add(1, Ordering::Relaxed));
+        open(&self.database, &name, is_server).await.unwrap()
     }
 
     /// Ends the server and starts it again on the same data.
@@ -99,6 +103,11 @@ pub(crate) async fn server_on(database: &Database) -> Result<Store, OpenError> {
 /// A command beside the server, or without one.
 pub(crate) async fn command_on(database: &Database) -> Result<Store, OpenError> {
     open(database, "command", false).await
+}
+
+/// A server of another name.
+pub(crate) async fn node_on(database: &Database, name: &str) -> Store {
+    open(database, name, true).await.unwrap()
 }
 
 async fn open(database: &Database, node: &str, is_server: bool) -> Result<Store, OpenError> {

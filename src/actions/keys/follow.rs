@@ -60,7 +60,14 @@ impl Follower {
         let Some(found) = bucket.get().await? else {
             if let Some(number) = bucket.create(&held.sealed).await? {
                 held.number = Some(number);
-                tell(&app.store, (app.now(), Actor::system()), EventName::KeysSynced, &held.ring, "the bucket held none").await?;
+                tell(
+                    &app.store,
+                    (app.now(), Actor::system()),
+                    EventName::KeysSynced,
+                    &held.ring,
+                    "the bucket held none",
+                )
+                .await?;
             }
             return Ok(());
         };
@@ -113,7 +120,14 @@ impl Follower {
         if let Some(number) = bucket.replace(&held.sealed, found.number).await? {
             held.number = Some(number);
             tracing::warn!(kid = %held.ring.kid, "this node's signing keys were put into NATS again");
-            tell(&app.store, (app.now(), Actor::system()), EventName::KeysSynced, &held.ring, "the bucket's were refused").await?;
+            tell(
+                &app.store,
+                (app.now(), Actor::system()),
+                EventName::KeysSynced,
+                &held.ring,
+                "the bucket's were refused",
+            )
+            .await?;
         }
         Ok(())
     }
@@ -124,18 +138,17 @@ pub async fn follow(app: &App) {
     let Some(share) = &app.share else { return };
     let (mut follower, mut tick) = (Follower::default(), tokio::time::interval(LOOK));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_away = false;
     loop {
         tick.tick().await;
         let looked = follower.look(app).await;
-        match (&looked, is_away) {
-            (Err(e), false) => tracing::warn!(error = %e, "the signing keys cannot be followed; they stay as they are"),
+        match (&looked, share.set_away(matches!(looked, Err(LookFailed::Bucket(_))))) {
+            (Err(e), true) => tracing::warn!(error = %e, "the signing keys cannot be followed; they stay as they are"),
             (Ok(()), true) => tracing::info!("the signing keys are followed again"),
-            _ => {}
+            (Err(e), false) => tracing::debug!(error = %e, "the signing keys cannot be followed"),
+            (Ok(()), false) => {}
         }
-        is_away = looked.is_err();
         if let Some(every) = share.settings.rotate_every
-            && !is_away
+            && looked.is_ok()
             && let Err(e) = rotate_when_due(app, every).await
         {
             tracing::warn!(error = %e, "the rotation waits for the database");

@@ -76,7 +76,8 @@ pub(super) async fn ring(
     is_server: bool,
 ) -> Result<Keyring, KeysRefused> {
     if let Some(share) = share {
-        return share.begin(store, now).await;
+        // Much of it is the NATS client's, and every start would carry that.
+        return Box::pin(share.begin(store, now)).await;
     }
     match &settings.signing {
         Signing::File(path) => read_file(path),

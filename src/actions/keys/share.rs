@@ -2,7 +2,13 @@
 //! on the bucket, so that of two who take a step at once one is refused. [`super::follow`] has what goes on while a server
 //! runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, OnceCell},
@@ -10,11 +16,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{
-    Asked, KeysRefused,
-    steps::change,
-    watch::observe,
-};
+use super::{Asked, KeysRefused, steps::change, watch::observe};
 use crate::{
     actions::{ActError, App},
     cluster::{
@@ -92,6 +94,7 @@ pub struct Share {
     access: Access,
     bucket: OnceCell<Bucket>,
     pub(super) held: Mutex<Option<Held>>,
+    is_away: AtomicBool,
 }
 
 /// Whether a ring counts more than another. The bodies decide only where two were made apart from each other, the same
@@ -130,7 +133,18 @@ impl Share {
             is_server,
             bucket: OnceCell::new(),
             held: Mutex::new(None),
+            is_away: AtomicBool::new(false),
         }
+    }
+
+    /// Whether NATS did not answer when it was asked last.
+    pub fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether NATS answers. Whether that is new.
+    pub(super) fn set_away(&self, away: bool) -> bool {
+        self.is_away.swap(away, Ordering::Relaxed) != away
     }
 
     pub(super) async fn bucket(&self) -> Result<&Bucket, BucketError> {
@@ -216,6 +230,7 @@ impl Share {
                 Ok(Ok(None)) => why = self.no_leader(self.settings.wait),
                 Ok(Err(ShareRefused::Bucket(e @ (BucketError::Unreachable(..) | BucketError::Refused { .. })))) => {
                     if let Some(copy) = copy {
+                        self.set_away(true);
                         tracing::warn!(error = %e, kid = %copy.ring.kid, "started from this node's copy of the signing keys");
                         return Ok((copy, None));
                     }

@@ -109,13 +109,16 @@ pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -
                 "NATS holds signing keys already; change them with: lokid keys rotate add, promote, remove".into(),
             ));
         }
-        (Some(Ok((ring, _))), Some(copy), None) if copy.ring.revision > ring.revision => (copy.ring, "a node's were newer"),
+        (Some(Ok((ring, _))), Some(copy), None) if copy.ring.revision > ring.revision => {
+            (copy.ring, "a node's were newer")
+        }
         (Some(Ok((ring, _))), _, None) => (ring, "sealed anew"),
         (Some(Err(_)), Some(copy), None) => (copy.ring, "those that were there could not be opened"),
         (Some(Err(e)), None, None) => return Err(refused(e)),
         (None, _, Some(file)) => {
             let text = read_text(file).map_err(|e| ActError::Conflict(e.to_string()))?;
-            let keys = SigningKey::read_all(&text).map_err(|e| ActError::Conflict(format!("{}: {e}", file.display())))?;
+            let keys =
+                SigningKey::read_all(&text).map_err(|e| ActError::Conflict(format!("{}: {e}", file.display())))?;
             (ring_of(&keys, 1), "published")
         }
         (None, Some(copy), None) => (copy.ring, "published"),

@@ -10,12 +10,21 @@ pub(in crate::web) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"status": "ok"}))
 }
 
-/// Can it serve? 503 while the database does not answer.
+/// Can it serve? 503 while the database does not answer. Says what is missing.
 #[utoipa::path(get, path = "/readyz", tag = "probes", security(()), responses((status = 200), (status = 503)))]
 pub(in crate::web) async fn ready(web: Data<Web>) -> HttpResponse {
-    match web.app.store.ping().await {
-        Ok(()) => HttpResponse::Ok().json(serde_json::json!({"status": "ready", "database": "ok"})),
-        Err(_) => HttpResponse::ServiceUnavailable()
-            .json(serde_json::json!({"status": "unavailable", "database": "no answer"})),
+    let database = web.app.store.ping().await.is_ok();
+    let says = |good: bool, otherwise: &'static str| if good { "ok" } else { otherwise };
+    let mut parts = serde_json::json!({
+        "status": if database { "ready" } else { "unavailable" },
+        "database": says(database, "no answer"),
+    });
+    // What is missing here does not keep it from serving.
+    if database && web.app.store.rights().epoch().is_none() {
+        parts["revocations"] = "not heard of: every credential is looked up".into();
     }
+    if let Some(share) = &web.app.share {
+        parts["nats"] = says(!share.is_away(), "no answer: the signing keys stay as they are").into();
+    }
+    if database { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() }.json(parts)
 }

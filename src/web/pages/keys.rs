@@ -7,7 +7,10 @@ use actix_web::{
 };
 use askama::Template;
 
-use super::{Shell, When, form_token, html};
+use super::{
+    Shell, When, form_token, html,
+    nodes::{self, NodeView},
+};
 use crate::{
     actions::{
         ActError,
@@ -58,6 +61,7 @@ struct KeysPage {
     can_add: bool,
     keys: Vec<KeyView>,
     gone: Vec<KeyView>,
+    nodes: Vec<NodeView>,
     publish: String,
     keep: String,
 }
@@ -88,6 +92,7 @@ async fn page(
         can_add: rotates && !published.iter().any(|k| k.state() == KeyState::Next),
         rotates,
         keys: published.iter().map(|k| KeyView::of(k, now)).collect(),
+        nodes: nodes::views(web, caller).await?,
         gone: gone.iter().rev().take(10).map(|k| KeyView::of(k, now)).collect(),
         publish: minutes(KEY_SET_LIVES + SKEW),
         keep: minutes(ASSERTION_LIVES + SKEW),

@@ -11,6 +11,7 @@ pub(super) mod explain;
 pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod logout;
+mod nodes;
 pub(super) mod overview;
 pub(super) mod people;
 pub(super) mod runs;

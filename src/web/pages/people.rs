@@ -7,11 +7,16 @@ use actix_web::{
 };
 use askama::Template;
 
-use super::{SessionView, Shell, When, audit::Line, form_token, html};
+use super::{
+    SessionView, Shell, When,
+    audit::Line,
+    form_token, html,
+    nodes::{self, NodeView},
+};
 use crate::{
     actions::{audit, people, sessions, tokens},
     domain::{
-        identity::{Caller, ManagePeople, ManageTokens, ReadAudit},
+        identity::{Caller, ManageKeys, ManagePeople, ManageTokens, ReadAudit},
         person::{Person, PersonId},
         time::Moment,
     },
@@ -51,6 +56,7 @@ struct PeoplePage {
     shell: Shell,
     people: Vec<PersonView>,
     next: Option<String>,
+    nodes: Vec<NodeView>,
     /// Rights that people lost or gained lately, from the log.
     lines: Vec<Line>,
 }
@@ -80,7 +86,13 @@ pub(in crate::web) async fn list(
     let next = found.last().filter(|_| full).map(|p| format!("/people?cursor={}.{}", p.last_seen_at.millis(), p.id));
     let shell = Shell::of(&web, &req, caller.identity(), "People", "/people");
     let lines = if before.is_none() { role_changes(&web, &caller).await? } else { Vec::new() };
-    html(&web, StatusCode::OK, &PeoplePage { shell, people: found.iter().map(PersonView::of).collect(), next, lines })
+    // Who may not see the keys is not shown who holds them.
+    let nodes = match caller.shared().acting_as::<ManageKeys>() {
+        Ok(admin) => nodes::views(&web, &admin).await?,
+        Err(_) => Vec::new(),
+    };
+    let people = found.iter().map(PersonView::of).collect();
+    html(&web, StatusCode::OK, &PeoplePage { shell, people, next, nodes, lines })
 }
 
 fn read_cursor(text: &str) -> Result<(Moment, PersonId), Problem> {
