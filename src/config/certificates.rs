@@ -97,7 +97,7 @@ fn pattern(entry: Place<'_>, key: &str, text: &str) -> Option<DomainPattern> {
     text.parse().map_err(|e| entry.fault(key, format!("{text:?}: {e}"))).ok()
 }
 
-fn domains(entry: Place<'_>) -> Arc<[DomainPattern]> {
+pub(super) fn domains(entry: Place<'_>) -> Arc<[DomainPattern]> {
     entry.list("domains").iter().filter_map(|text| pattern(entry, "domains", text)).collect()
 }
 

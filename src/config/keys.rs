@@ -122,6 +122,8 @@ keys! {
     "enterprise.auth.jwt[].rules[].role" "" Kind::Text, "", "The role that it gives. Default: the issuer's.";
     "enterprise.auth.jwt[].rules[].scopes" "" Kind::List, "", "Scopes instead of a role.";
     "enterprise.auth.jwt[].rules[].exchange_lifetime" "" Kind::Duration, "", "Life of an exchanged token. Default: the issuer's.";
+    "enterprise.auth.jwt[].rules[].domains" "" Kind::List, "", "Domains for which the bearer may have certificates: app.example.com, *.example.com for any depth below, or *. With domains_claim: the most that the claim may name.";
+    "enterprise.auth.jwt[].rules[].domains_claim" "" Kind::Text, "", "The claim that names those domains, as a text or an array; * in it counts for nothing.";
     "enterprise.auth.psk" "LOKI_PSKS" Kind::Entries, "", "Pre-shared keys (Authorization: APIKey …); a single mapping is a list of one.";
     "enterprise.auth.psk[].name" "LOKI_PSK_NAME" Kind::Text, "main", "What the audit log calls its holder.";
     "enterprise.auth.psk[].key" "LOKI_PSK_KEY" Kind::Secret, "", "The key: base64 or hexadecimal digits of at least 32 random bytes (lokid psk generate).";

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     auth::Provider,
+    certificates::domains,
     raw::{Node, Value as Raw},
     server::Server,
     values::Place,
@@ -12,7 +13,7 @@ use crate::domain::{
     claim::ClaimPath,
     role::Roles,
     scope::{Scope, ScopeSet},
-    workload::{Condition, Policy, Preset, Rule, Test},
+    workload::{Condition, Domains, Policy, Preset, Rule, Test},
 };
 
 /// An issuer of workload tokens.
@@ -147,12 +148,17 @@ fn read_policy(entry: Place<'_>, preset: Option<Preset>, roles: &Roles) -> Polic
             role,
             scopes,
             exchange_life: read_life(place).unwrap_or(life),
+            domains: Domains {
+                patterns: domains(place),
+                claim: place.text("domains_claim").map(|claim| ClaimPath::new(&claim)),
+            },
         });
     }
     if rules.is_empty() {
         let (role, scopes) = (own.role, own.scopes);
         let (name, conditions, required_scopes) = ("any token".to_owned(), Vec::new(), Vec::new());
-        rules.push(Rule { name, conditions, required_scopes, role, scopes, exchange_life: life });
+        let domains = Domains::default();
+        rules.push(Rule { name, conditions, required_scopes, role, scopes, exchange_life: life, domains });
     }
     let claim = entry.text("scopes_claim");
     let usual = preset.map_or("scope", |preset| preset.traits().scopes_claim);

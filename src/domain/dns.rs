@@ -95,6 +95,17 @@ impl DomainPattern {
             Self::Any => true,
         }
     }
+
+    /// Whether it takes in every name that another one does.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Any) => false,
+            (_, Self::Exactly(name)) => self.allows(name),
+            (Self::Below(own), Self::Below(parent)) => own == parent || parent.is_below(own),
+            (Self::Exactly(_), Self::Below(_)) => false,
+        }
+    }
 }
 
 impl FromStr for DomainPattern {

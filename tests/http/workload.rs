@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     door::{Anonymous, Answer, Client, Door, answer},
     issuer::{COOL_DOWN, Issuer, Key, Says, claims, header, signed, token},
+    pki::Certs,
 };
 
 pub(crate) const AUDIENCE: &str = "https://loki.example";
@@ -469,4 +470,68 @@ async fn whose_tokens_are_taken_is_published() {
     assert!(document.get("authorization_servers").is_none());
     let jwt = signed(&header(Key::P256), &claims(&issuer.origin, AUDIENCE, "s", &bare.clock), Key::P256);
     me(&bare, &jwt).await.problem(401);
+}
+
+/// The curl line of seeds/002, with a token of a platform; status and answer.
+async fn asks_for(door: &Door, token: &str, domain: &str) -> (String, Value) {
+    let script = format!(
+        "ACCESS_TOKEN={token}\ncurl -s -w '\\n%{{http_code}}' -X POST http://localhost:{}/api/certificate \\\n \
+         -H \"Authorization: Bearer $ACCESS_TOKEN\" \\\n -H \"Content-Type: application/json\" \\\n -d '{{\"domain\": \"{domain}\"}}'",
+        door.port
+    );
+    let bash = move || std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(tokio::task::spawn_blocking(bash).await.unwrap().stdout).unwrap();
+    let (body, status) = said.rsplit_once('\n').unwrap();
+    (status.to_owned(), serde_json::from_str(body).unwrap_or_else(|_| panic!("{said}")))
+}
+
+#[actix_web::test]
+async fn every_platforms_token_gets_the_certificate_of_the_documents_for_its_domain_and_no_other() {
+    for Platform { name, path, entry, claims, .. } in PLATFORMS {
+        let (issuer, certs) = (Issuer::start(), Certs::new());
+        let iss = issuer.named(path);
+        let entry = with(entry(&iss), json!({"role": "operator"}));
+        let dir = certs.dir.path().display().to_string();
+        let allow = [
+            ("LOKI_CERTS_DIR", dir.as_str()),
+            ("LOKI_CERTIFICATES_ALLOW", "[{roles: [operator], domains: [example.com]}]"),
+        ];
+        let door = door_for(&entry, &allow).await;
+        let token = token(&claims(&iss, &door.clock), Key::Rsa);
+        let (status, refused) = asks_for(&door, &token, "another.example").await;
+        assert_eq!((status.as_str(), &refused["code"]), ("403", &json!("domain_not_allowed")), "{name}: {refused}");
+        let (status, issued) = asks_for(&door, &token, "example.com").await;
+        assert_eq!(status, "200", "{name}: {issued}");
+        assert!(issued["certificate"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"), "{name}");
+        let issue = door.audit("certificate.issue").await;
+        assert_eq!((issue.len(), issue[0].actor_kind.as_str()), (1, "workload"), "{name}");
+    }
+}
+
+#[actix_web::test]
+async fn a_rule_gives_its_domains_or_those_that_the_token_names_within_them() {
+    let (issuer, certs) = (Issuer::start(), Certs::new());
+    let rules = json!([
+        {"claims": {"sub": "fixed"}, "domains": ["*.fixed.example"]},
+        {"claims": {"sub": "named"}, "domains": ["*.team.example"], "domains_claim": "domains"},
+        {"claims": {"sub": "none"}},
+    ]);
+    let entry = json!({"id": "i", "issuer": issuer.origin, "audience": AUDIENCE, "role": "operator", "rules": rules});
+    let dir = certs.dir.path().display().to_string();
+    let door = door_for(&entry, &[("LOKI_CERTS_DIR", dir.as_str())]).await;
+    let bearer_of = |sub: &str, domains: Value| {
+        let claims = with(claims(&issuer.origin, AUDIENCE, sub, &door.clock), json!({"domains": domains}));
+        token(&claims, Key::P256)
+    };
+    let status = async |token: &str, domain: &str| {
+        bearer(&door, token).post("/api/certificate", &json!({"domain": domain})).await.status
+    };
+    let fixed = bearer_of("fixed", json!(["other.example"]));
+    assert_eq!((status(&fixed, "a.fixed.example").await, status(&fixed, "other.example").await), (200, 403));
+    let named = bearer_of("named", json!(["a.team.example", "b.other.example", "*"]));
+    assert_eq!((status(&named, "a.team.example").await, status(&named, "c.team.example").await), (200, 403));
+    assert_eq!(status(&named, "b.other.example").await, 403, "beyond the rule's domains");
+    let none = bearer_of("none", json!(["a.team.example"]));
+    assert_eq!(status(&none, "a.team.example").await, 403);
+    assert_eq!(door.audit("permission.denied").await.len(), 4);
 }

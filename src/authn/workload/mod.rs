@@ -333,6 +333,7 @@ fn identity(issuer: &Issuer, rule: &Rule, jws: &UnverifiedJws<'_>, exp: Moment) 
     let credential = Credential::Workload(Arc::new(workload));
     let mut identity = Identity::of_automation(actor, credential, rule.role.clone(), rule.scopes);
     identity.expires_at = Some(exp);
+    identity.domains = rule.domains.of(claims);
     identity
 }
 

@@ -4,7 +4,7 @@
 mod condition;
 pub mod preset;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -13,6 +13,7 @@ pub use preset::Preset;
 
 use super::{
     claim::{ClaimPath, Claims},
+    dns::DomainPattern,
     scope::ScopeSet,
 };
 
@@ -46,7 +47,38 @@ pub struct Rule {
     pub scopes: ScopeSet,
     /// How long a `loki_` token lives for which such a token is exchanged.
     pub exchange_life: Duration,
+    /// For which domains it gives certificates.
+    pub domains: Domains,
 }
+
+/// For which domains a rule gives certificates.
+#[derive(Debug, Clone, Default)]
+pub struct Domains {
+    /// These; with a claim, the most that it may name.
+    pub patterns: Arc<[DomainPattern]>,
+    /// Those that this claim of the token names: a text or an array of them.
+    pub claim: Option<ClaimPath>,
+}
+
+impl Domains {
+    /// What a token gets. A name in its claim that is no domain, is `*`, or goes beyond the rule's patterns, counts
+    /// for nothing.
+    pub fn of(&self, claims: &Claims) -> Arc<[DomainPattern]> {
+        let Some(claim) = &self.claim else { return Arc::clone(&self.patterns) };
+        let named: Vec<&str> = match claim.find(claims) {
+            Some(Value::String(name)) => vec![name],
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).take(MOST_DOMAINS).collect(),
+            _ => Vec::new(),
+        };
+        let is_within =
+            |named: &DomainPattern| self.patterns.is_empty() || self.patterns.iter().any(|own| own.covers(named));
+        let patterns = named.into_iter().filter_map(|name| name.parse().ok());
+        patterns.filter(|named| *named != DomainPattern::Any).filter(is_within).collect()
+    }
+}
+
+/// Of a longer claim the rest counts for nothing.
+const MOST_DOMAINS: usize = 100;
 
 /// Why a token whose signature and times are right does not get in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +186,33 @@ mod tests {
             role: None,
             scopes: ScopeSet::EMPTY,
             exchange_life: Duration::from_mins(15),
+            domains: Domains::default(),
         }
+    }
+
+    #[test]
+    fn a_claim_names_domains_within_what_the_rule_allows() {
+        let of = |patterns: &[&str], claim: Option<&str>, value: Value| {
+            let patterns = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            let domains = Domains { patterns, claim: claim.map(ClaimPath::new) };
+            let found = domains.of(&claims(json!({"domains": value})));
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let claim = Some("domains");
+        assert_eq!(of(&["*.a.example", "b.example"], None, json!("c.example")), "*.a.example b.example");
+        assert_eq!(of(&[], claim, json!("C.example")), "c.example");
+        assert_eq!(
+            of(&[], claim, json!(["c.example", "*.d.example", "*", 7, "1.2.3.4", "not a name"])),
+            "c.example *.d.example"
+        );
+        let bound = ["*.a.example", "b.example"];
+        assert_eq!(
+            of(&bound, claim, json!(["x.a.example", "*.y.a.example", "*.a.example"])),
+            "x.a.example *.y.a.example *.a.example"
+        );
+        assert_eq!(of(&bound, claim, json!(["a.example", "*.example", "*.b.example", "xa.example", "*"])), "");
+        assert_eq!(of(&bound, claim, json!({"b.example": true})), "");
+        assert_eq!(of(&bound, Some("other"), json!("b.example")), "");
     }
 
     fn policy(rules: Vec<Rule>) -> Policy {
