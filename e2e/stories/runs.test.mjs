@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { until } from '../support/deadline.mjs';
-import { go, mint, signIn } from '../support/pages.mjs';
+import { go, mint, signIn, startRun as start } from '../support/pages.mjs';
 import { curl } from '../support/shell.mjs';
 import { story } from '../support/story.mjs';
 
@@ -23,17 +23,6 @@ const button = ({ page }, name) => page.getByRole('button', { name, exact: true 
 const lines = ({ page }) => page.locator('#log .line:not([hidden]) .text');
 const says = async (person, text) => lines(person).filter({ hasText: text }).waitFor();
 const is = async (person, word) => state(person).filter({ hasText: word }).waitFor();
-
-/** Starts a run on the page; its id. */
-async function start(person, text) {
-  await go(person, '/runs');
-  const fold = person.page.locator('details', { hasText: 'Start a run' });
-  if (!await fold.evaluate((element) => element.open)) await person.page.getByText('Start a run').click();
-  await person.page.getByLabel('What is to be done').fill(text);
-  await button(person, 'Start').click();
-  await person.page.waitForURL(/\/runs\/run-/);
-  return new URL(person.page.url()).pathname.split('/').at(-1);
-}
 
 const tell = (house, word) => writeFile(join(house.workspace, 'say'), word);
 

@@ -146,3 +146,15 @@ export async function auditEvents(person, query = {}) {
   assert.equal(response.status(), 200, await response.text());
   return (await response.json()).entries;
 }
+
+/** Starts a run on the page; its id. */
+export async function startRun(person, text) {
+  const { page } = person;
+  await go(person, '/runs');
+  const fold = page.locator('details', { hasText: 'Start a run' });
+  if (!await fold.evaluate((element) => element.open)) await page.getByText('Start a run').click();
+  await page.getByLabel('What is to be done').fill(text);
+  await page.getByRole('button', { name: 'Start', exact: true }).click();
+  await page.waitForURL(/\/runs\/run-/);
+  return new URL(page.url()).pathname.split('/').at(-1);
+}
