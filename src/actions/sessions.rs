@@ -24,17 +24,17 @@ use crate::{
 /// While one request re-reads the claims, others go on with the old ones for this long.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// Whose session a cookie's content is, with claims not older than the provider's interval (as far as the
-/// provider can be asked).
+/// Whose session it is, by the SHA-256 of its secret, with claims not older than the provider's interval (as far as
+/// the provider can be asked).
 ///
 /// # Errors
 /// [`CredentialRefused`].
-pub async fn resolve(app: &App, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
-    let known = app.authn.by_session(secret).await?;
-    if refreshed(app, &known).await { app.authn.by_session(secret).await } else { Ok(known) }
+pub async fn resolve(app: &App, digest: [u8; 32]) -> Result<Arc<KnownSession>, CredentialRefused> {
+    let known = app.authn.by_session(digest).await?;
+    if refreshed(app, &known).await { app.authn.by_session(digest).await } else { Ok(known) }
 }
 
-/// As [`resolve`], for the cookie that other apps of the same parent domain see.
+/// As [`resolve`], by the content of the cookie that other apps of the same parent domain see.
 ///
 /// # Errors
 /// [`CredentialRefused`].
@@ -57,8 +57,8 @@ async fn refreshed(app: &App, known: &KnownSession) -> bool {
 }
 
 /// As [`resolve`], if nobody needs to be asked. `None` says nothing.
-pub fn resolve_known(app: &App, secret: &str) -> Option<Arc<KnownSession>> {
-    let known = app.authn.by_known_session(secret)?;
+pub fn resolve_known(app: &App, digest: &[u8; 32]) -> Option<Arc<KnownSession>> {
+    let known = app.authn.by_known_session(digest)?;
     let age = app.now().since(known.session.claims_at);
     let provider = app.providers.find(&known.session.provider);
     provider.is_none_or(|provider| age < provider.settings().refresh_interval).then_some(known)

@@ -97,9 +97,10 @@ impl CredentialRefused {
 }
 
 /// What is known by a digest.
-type DigestCache<K, V> = sync::Cache<K, V, UnitWeighter, Spread>;
+pub(crate) type DigestCache<K, V> = sync::Cache<K, V, UnitWeighter, Spread>;
 
-fn digest_cache<K: Hash + Eq + Clone, V: Clone>(capacity: u64) -> DigestCache<K, V> {
+/// An empty one with room for `capacity` entries.
+pub(crate) fn digest_cache<K: Hash + Eq + Clone, V: Clone>(capacity: u64) -> DigestCache<K, V> {
     // It grows with what is in it; room for all at once would count as memory from the start.
     let few = 64;
     sync::Cache::with(few, capacity, UnitWeighter, Spread::default(), sync::DefaultLifecycle::default())

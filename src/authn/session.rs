@@ -58,12 +58,12 @@ impl Cache {
 }
 
 impl Authn {
-    /// Whose live session this is.
+    /// Whose live session this is, by the SHA-256 of its secret.
     ///
     /// # Errors
     /// [`CredentialRefused::NoSession`] when it is over or never was one.
-    pub async fn by_session(&self, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
-        self.by(Cookie::Session, secret).await
+    pub async fn by_session(&self, digest: [u8; 32]) -> Result<Arc<KnownSession>, CredentialRefused> {
+        self.by(Cookie::Session, digest).await
     }
 
     /// Whose live session the cookie of other apps belongs to. It is good for nothing else, and the cookie of
@@ -72,18 +72,17 @@ impl Authn {
     /// # Errors
     /// [`CredentialRefused::NoSession`] when it is over or never was one.
     pub async fn by_door(&self, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
-        self.by(Cookie::Door, secret).await
-    }
-
-    async fn by(&self, cookie: Cookie, secret: &str) -> Result<Arc<KnownSession>, CredentialRefused> {
         if secret.len() != 43 {
             return Err(CredentialRefused::NoSession);
         }
+        self.by(Cookie::Door, digest_of(secret)).await
+    }
+
+    async fn by(&self, cookie: Cookie, digest: [u8; 32]) -> Result<Arc<KnownSession>, CredentialRefused> {
         let cache = match cookie {
             Cookie::Session => &self.sessions.known,
             Cookie::Door => &self.sessions.doors,
         };
-        let digest = digest_of(secret);
         let now = self.clock.now();
         let epoch = self.store.rights().epoch();
         if let Some(epoch) = epoch
@@ -116,9 +115,9 @@ impl Authn {
 
     /// Whose live session this is, if that can be said without asking the database. `None` says nothing:
     /// [`Self::by_session`] knows.
-    pub fn by_known_session(&self, secret: &str) -> Option<Arc<KnownSession>> {
+    pub fn by_known_session(&self, digest: &[u8; 32]) -> Option<Arc<KnownSession>> {
         let epoch = self.store.rights().epoch()?;
-        let (seen, known) = self.sessions.known.get(&digest_of(secret))?;
+        let (seen, known) = self.sessions.known.get(digest)?;
         (seen == epoch && self.admit(&known, self.clock.now()).is_ok()).then_some(known)
     }
 

@@ -13,6 +13,10 @@ use aws_lc_rs::hmac;
 use data_encoding::BASE64;
 
 use super::{Web, client::Client};
+use crate::{
+    authn::{DigestCache, digest_cache},
+    domain::session::digest_of,
+};
 
 /// The browser's sign-in cookie lives as long as a sign-in may take.
 const SIGN_IN_SECONDS: i64 = 600;
@@ -23,14 +27,41 @@ const MOST_SIGN_INS: usize = 30;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Shown {
     /// lokid's own session.
-    session: bool,
+    session: Option<Place>,
     /// The one for other apps.
-    door: bool,
+    door: Option<Place>,
+}
+
+/// Where a cookie's value stands in the one line that [`Web::keep_own_cookies`] left.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    from: u16,
+    to: u16,
+}
+
+impl Place {
+    /// `None` beyond what any line may have.
+    fn between(from: usize, to: usize) -> Option<Self> {
+        Some(Self { from: from.try_into().ok()?, to: to.try_into().ok()? })
+    }
+
+    fn read(self, headers: &HeaderMap) -> Option<&str> {
+        let line = headers.get(COOKIE)?.as_bytes();
+        std::str::from_utf8(line.get(self.from.into()..self.to.into())?).ok()
+    }
 }
 
 /// Checks what `actix-session` signed: the MAC in base64, then the value, percent-encoded as a whole. The
 /// key is set up once; `CookieJar::signed` does so at every look.
-pub(super) struct Signed(hmac::Key);
+pub(super) struct Signed {
+    key: hmac::Key,
+    /// The digest of the secret in each cookie that was found good, by the digest of the cookie as it came. Both say
+    /// the same for ever, whatever becomes of the session.
+    good: DigestCache<[u8; 32], [u8; 32]>,
+}
+
+/// Cookies that are known to be good without another look at their MAC.
+const GOOD: u64 = 50_000;
 
 /// Characters of a SHA-256 in base64, and of a session's secret.
 const MAC_CHARS: usize = 44;
@@ -38,7 +69,18 @@ const SECRET_CHARS: usize = 43;
 
 impl Signed {
     pub(super) fn by(key: &Key) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.signing()))
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key.signing()), good: digest_cache(GOOD) }
+    }
+
+    /// The digest of the secret in a cookie's value, if this key signed it.
+    fn digest(&self, value: &str) -> Option<[u8; 32]> {
+        let as_it_came = digest_of(value);
+        if let Some(known) = self.good.get(&as_it_came) {
+            return Some(known);
+        }
+        let digest = digest_of(&self.secret(value)?);
+        self.good.insert(as_it_came, digest);
+        Some(digest)
     }
 
     /// The secret in a cookie's value, if this key signed it.
@@ -47,7 +89,7 @@ impl Signed {
         let (mac, secret) = text.split_at(MAC_CHARS);
         let mut bytes = [0; MAC_CHARS / 4 * 3];
         let length = BASE64.decode_mut(mac, &mut bytes).ok()?;
-        hmac::verify(&self.0, secret, &bytes[..length]).ok()?;
+        hmac::verify(&self.key, secret, &bytes[..length]).ok()?;
         std::str::from_utf8(secret).map(str::to_owned).ok()
     }
 }
@@ -76,13 +118,13 @@ impl Web {
     }
 
     /// What the cookie for other apps holds, if it is there once.
-    pub(super) fn door_secret(&self, req: &HttpRequest) -> Option<String> {
-        single(req.headers(), self.door_cookie_name()).map(str::to_owned)
+    pub(super) fn door_secret(req: &HttpRequest) -> Option<String> {
+        Client::of(req).cookies.door?.read(req.headers()).map(str::to_owned)
     }
 
     /// Whether a cookie for other apps is there at all, good or not.
     pub(super) fn has_door_cookie(req: &HttpRequest) -> bool {
-        Client::of(req).cookies.door
+        Client::of(req).cookies.door.is_some()
     }
 
     /// What the names of the cookies that bind unfinished sign-ins to a browser begin with. Each sign-in has
@@ -93,12 +135,17 @@ impl Web {
 
     /// The secret in the session cookie, if it is there once and signed by us.
     pub(super) fn session_secret(&self, req: &HttpRequest) -> Option<String> {
-        self.signed.secret(single(req.headers(), self.session_cookie())?)
+        self.signed.secret(Client::of(req).cookies.session?.read(req.headers())?)
+    }
+
+    /// The digest of [`Self::session_secret`].
+    pub(super) fn session_digest(&self, req: &HttpRequest) -> Option<[u8; 32]> {
+        self.signed.digest(Client::of(req).cookies.session?.read(req.headers())?)
     }
 
     /// Whether a session cookie is there at all, good or not.
     pub(super) fn has_session_cookie(req: &HttpRequest) -> bool {
-        Client::of(req).cookies.session
+        Client::of(req).cookies.session.is_some()
     }
 
     /// The cookie that a sign-in of this label is bound to.
@@ -133,31 +180,42 @@ impl Web {
     /// Leaves only the cookies of ours that this reader accepts, for everybody who reads after us. Answers
     /// which of them may say who somebody is.
     pub(super) fn keep_own_cookies(&self, headers: &mut HeaderMap) -> Shown {
-        let (session, door) = (self.session_cookie(), self.door_cookie_name());
-        let (mut shown, mut kept) = (Shown::default(), String::new());
-        let is_ours = |name: &str| name == session || name == door || is_sign_in(name, self.sign_in_cookie());
-        let names = pairs(headers).filter_map(|(name, _)| std::str::from_utf8(name).ok());
-        for name in names.filter(|name| is_ours(name)).take(64) {
-            let Some(value) = single(headers, name) else { continue };
-            shown.session |= name == session;
-            shown.door |= name == door;
-            let parts = [if kept.is_empty() { "" } else { "; " }, name, "=", value];
-            parts.into_iter().for_each(|part| kept.push_str(part));
-        }
-        let mut lines = headers.get_all(COOKIE);
-        if let (Some(line), None) = (lines.next(), lines.next())
-            && line.as_bytes() == kept.as_bytes()
-        {
-            return shown;
-        }
-        headers.remove(COOKIE);
-        if let Ok(kept) = HeaderValue::from_maybe_shared(actix_web::web::Bytes::from(kept))
-            && !kept.is_empty()
-        {
-            headers.insert(COOKIE, kept);
-        }
-        shown
+        keep(headers, self.session_cookie(), self.door_cookie_name(), self.sign_in_cookie())
     }
+}
+
+/// Leaves only the cookies of these two names and those of sign-ins, each there once, in one line.
+fn keep(headers: &mut HeaderMap, session: &str, door: &str, sign_in: &str) -> Shown {
+    let is_ours = |name: &str| name == session || name == door || is_sign_in(name, sign_in);
+    let named = pairs(headers).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)));
+    let ours: Vec<(&str, &[u8])> = named.filter(|(name, _)| is_ours(name)).collect();
+    let length = ours.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
+    let (mut shown, mut kept) = (Shown::default(), String::with_capacity(length));
+    for (name, value) in ours.iter().take(64) {
+        let is_there_twice = || ours.iter().filter(|(other, _)| other == name).count() > 1;
+        let Some(value) = sound(value).filter(|_| !is_there_twice()) else { continue };
+        let parts = [if kept.is_empty() { "" } else { "; " }, name, "=", value];
+        parts.into_iter().for_each(|part| kept.push_str(part));
+        let place = Place::between(kept.len() - value.len(), kept.len());
+        if *name == session {
+            shown.session = place;
+        } else if *name == door {
+            shown.door = place;
+        }
+    }
+    let mut lines = headers.get_all(COOKIE);
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && line.as_bytes() == kept.as_bytes()
+    {
+        return shown;
+    }
+    headers.remove(COOKIE);
+    if let Ok(kept) = HeaderValue::from_maybe_shared(actix_web::web::Bytes::from(kept))
+        && !kept.is_empty()
+    {
+        headers.insert(COOKIE, kept);
+    }
+    shown
 }
 
 /// A prefix of ours and eight characters of base64url.
@@ -182,6 +240,11 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     if found.next().is_some() {
         return None;
     }
+    sound(value)
+}
+
+/// A value that a cookie of ours can have.
+fn sound(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok().filter(|v| v.is_ascii() && v.len() <= 4096)
 }
 
@@ -197,7 +260,13 @@ mod tests {
         for line in lines {
             req = req.append_header((COOKIE, HeaderValue::from_bytes(line).unwrap()));
         }
-        single(req.to_http_request().headers(), "__Host-loki_session").map(str::to_owned)
+        let mut headers = req.to_http_request().headers().clone();
+        let exact = single(&headers, "__Host-loki_session").map(str::to_owned);
+        let shown = keep(&mut headers, "__Host-loki_session", "__Secure-loki_door", "__Host-loki_signin_");
+        let kept = shown.session.and_then(|place| place.read(&headers)).map(str::to_owned);
+        assert_eq!(kept, exact, "what is kept is what is there once under the exact name");
+        assert_eq!(single(&headers, "__Host-loki_session").map(str::to_owned), exact, "for whoever reads after us too");
+        kept
     }
 
     #[test]
@@ -219,6 +288,25 @@ mod tests {
         assert_eq!(read(&[b"junk=\xff; __Host-loki_session=x"]).as_deref(), Some("x"));
     }
 
+    #[test]
+    fn only_what_is_ours_and_there_once_is_left_in_one_line() {
+        let left = |line: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_str(line).unwrap());
+            let shown = keep(&mut headers, "s", "d", "in_");
+            let read = |place: Option<Place>| place.and_then(|p| p.read(&headers)).unwrap_or("-").to_owned();
+            let line = headers.get(COOKIE).map_or("-", |line| line.to_str().unwrap()).to_owned();
+            [line, read(shown.session), read(shown.door)].join(" | ")
+        };
+        assert_eq!(left("s=1"), "s=1 | 1 | -");
+        assert_eq!(left("d=2; s=1"), "d=2; s=1 | 1 | 2");
+        assert_eq!(left("app=x; s=1;d=2 ; in_12345678=3; in_1=4"), "s=1; d=2; in_12345678=3 | 1 | 2");
+        assert_eq!(left("s=1; d=2; s=3"), "d=2 | - | 2");
+        assert_eq!(left("s=; in_12345678=1; in_12345678=1"), "s= |  | -");
+        assert_eq!(left("app=x"), "- | - | -");
+        assert_eq!(left(&format!("s={}; d=2", "x".repeat(4097))), "d=2 | - | 2");
+    }
+
     /// A secret as `actix-session` writes it into a cookie.
     fn written(key: &Key, secret: &str) -> String {
         let mut jar = CookieJar::new();
@@ -232,6 +320,7 @@ mod tests {
         let (reader, secret) = (Signed::by(&key), "abcdefghijklmnopqrstuvwxyz0123456789-_ABCDE");
         let good = written(&key, secret);
         assert_eq!(reader.secret(&good).as_deref(), Some(secret));
+        assert_eq!((reader.digest(&good), reader.digest(&good)), (Some(digest_of(secret)), Some(digest_of(secret))));
         assert_eq!(reader.secret(&good.replace("%3D", "=")).as_deref(), Some(secret));
         assert_eq!(Signed::by(&other).secret(&good), None, "another key's");
         assert_eq!(reader.secret(&written(&key, &secret[1..])), None, "too short to be a secret of ours");
@@ -239,7 +328,8 @@ mod tests {
         for at in 0..good.len() {
             for letter in ["A", "%", "~", "", "%00", "\u{7f}"] {
                 let changed = format!("{}{letter}{}", &good[..at], &good[at + 1..]);
-                assert!(changed == good || reader.secret(&changed).is_none(), "{changed}");
+                let is_refused = reader.secret(&changed).is_none() && reader.digest(&changed).is_none();
+                assert!(changed == good || is_refused, "{changed}");
             }
         }
         for wrong in ["", "%", "%3", &good[1..], &format!("\"{good}\""), &format!("{good}%"), &secret.repeat(2)] {

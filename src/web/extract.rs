@@ -45,11 +45,16 @@ impl<R: Right> FromRequest for Caller<R> {
 fn known_automation(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
     let mut headers = req.headers().get_all(AUTHORIZATION);
     let (Some(value), None) = (headers.next(), headers.next()) else { return None };
-    let ip = Client::of(req).ip;
     if Web::has_session_cookie(req) || Peer::known(req).is_some() {
         return None;
     }
-    match Presented::read(value.as_bytes())? {
+    known_presented(web, req, Presented::read(value.as_bytes())?)
+}
+
+/// The holder of a token or key, if that can be said without asking anybody.
+fn known_presented(web: &Web, req: &HttpRequest, presented: Presented<'_>) -> Option<Arc<Identity>> {
+    let ip = Client::of(req).ip;
+    match presented {
         Presented::Bearer(token) if token.starts_with(OURS) => web.app.authn.by_known_token(token, ip),
         Presented::Bearer(jwt) => web.app.authn.by_known_jwt(jwt),
         Presented::Key(key) => web.app.authn.by_preshared_key(key, ip).ok(),
@@ -61,7 +66,7 @@ fn known_session(web: &Web, req: &HttpRequest) -> Option<Arc<Identity>> {
     if req.headers().contains_key(AUTHORIZATION) || Peer::known(req).is_some() {
         return None;
     }
-    let known = sessions::resolve_known(&web.app, &web.session_secret(req)?)?;
+    let known = sessions::resolve_known(&web.app, &web.session_digest(req)?)?;
     csrf::check(web, req, &known.session).ok()?;
     let identity = Arc::clone(&known.identity);
     req.extensions_mut().insert(known);
@@ -184,8 +189,18 @@ pub(super) async fn identify_for_app(web: &Web, req: &HttpRequest) -> Result<Opt
             let problem = Problem::bad_request("send one credential: either Authorization, once, or the cookie");
             return Err(refused(web, req, "two_credentials", problem));
         }
-        (_, true) => by_app_cookie(web, req).await?,
-        (Some(_), false) => by_presented(web, req, presented.ok_or_else(|| unsupported(web, req))?).await?,
+        // Boxed: a request of somebody who is known should not carry the room for asking.
+        (_, true) => match web.session_digest(req).and_then(|digest| sessions::resolve_known(&web.app, &digest)) {
+            Some(known) => Arc::clone(&known.identity),
+            None => Box::pin(by_app_cookie(web, req)).await?,
+        },
+        (Some(_), false) => {
+            let presented = presented.ok_or_else(|| unsupported(web, req))?;
+            match known_presented(web, req, presented) {
+                Some(known) => known,
+                None => Box::pin(by_presented(web, req, presented)).await?,
+            }
+        }
     };
     web.limits.forward_auth.check(web.limits.key_of(key(&who))).map_err(|e| too_fast(web, req, &who.actor, e))?;
     Client::is_known_by(req, who.credential.kind());
@@ -197,7 +212,7 @@ async fn by_app_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Pr
     let known = if Web::has_session_cookie(req) {
         session(web, req).await
     } else {
-        match web.door_secret(req) {
+        match Web::door_secret(req) {
             Some(secret) => sessions::resolve_door(&web.app, &secret).await,
             None => Err(CredentialRefused::NoSession),
         }
@@ -290,8 +305,8 @@ async fn by_cookie(web: &Web, req: &HttpRequest) -> Result<Arc<Identity>, Proble
 
 /// The live session of this browser.
 pub(super) async fn session(web: &Web, req: &HttpRequest) -> Result<Arc<KnownSession>, CredentialRefused> {
-    let secret = web.session_secret(req).ok_or(CredentialRefused::NoSession)?;
-    sessions::resolve(&web.app, &secret).await
+    let digest = web.session_digest(req).ok_or(CredentialRefused::NoSession)?;
+    sessions::resolve(&web.app, digest).await
 }
 
 /// The credential of a request that stays open, and who it was when it came.

@@ -12,7 +12,7 @@ use actix_session::{
 use actix_web::cookie::{SameSite, time::Duration};
 
 use super::Web;
-use crate::actions::App;
+use crate::{actions::App, domain::session::digest_of};
 
 type State = HashMap<String, String>;
 
@@ -29,7 +29,7 @@ fn other(e: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
 impl SessionStore for Sessions {
     async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
         // When the database does not answer, the handler's own act says so better than a failure here.
-        let known = self.0.authn.by_session(key.as_ref()).await.ok();
+        let known = self.0.authn.by_session(digest_of(key.as_ref())).await.ok();
         Ok(known.map(|known| State::from([("id".to_owned(), known.session.id.to_string())])))
     }
 
