@@ -1,6 +1,9 @@
 //! What happens, for those who follow it live: entries of the audit log and lines of runs' logs, in the order
 //! of their commits. Read once from the database for all followers, and only while there are some.
 //!
+//! Followers are woken in small groups, one after the other: hundreds of them written to at once would keep a worker's
+//! requests waiting. What happens while a round goes on is told in the next one, all of it in one piece.
+//!
 //! A [`Cursor`] names a place in both logs. Whoever comes back with one gets what came behind it, from the database;
 //! so nothing is missed between two connections, after a restart, or on another node.
 
@@ -11,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, broadcast, watch};
+use tokio::sync::{
+    Mutex,
+    broadcast::{self, error::TryRecvError},
+    watch,
+};
 
 use super::App;
 use crate::{
@@ -29,6 +36,12 @@ const TOLD_AGAIN_AT_ONCE: i64 = 256;
 const BREATH: Duration = Duration::from_millis(5);
 /// Followers have this long for a stretch of a burst.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Groups of followers. A round through all of them takes about twice as many milliseconds.
+const GROUPS: usize = 25;
+/// As many are woken together before another group is begun.
+const TOGETHER: usize = 8;
+/// Between two groups: the time of those who ask for something.
+const STEP: Duration = Duration::from_millis(1);
 /// How often commits of other nodes are looked for, where nothing tells of them.
 const LOOK_FOR_OTHERS: Duration = Duration::from_millis(500);
 
@@ -80,6 +93,8 @@ pub struct Happening {
 /// The one reader, and its followers.
 pub struct Happenings {
     followers: broadcast::Sender<Arc<Happening>>,
+    /// What wakes each group: waiting at `followers` itself would wake all at once.
+    bells: [watch::Sender<()>; GROUPS],
     /// How far was read; `None` while nobody follows.
     read: Mutex<Option<Cursor>>,
     ended: watch::Sender<bool>,
@@ -87,7 +102,29 @@ pub struct Happenings {
 
 impl Default for Happenings {
     fn default() -> Self {
-        Self { followers: broadcast::Sender::new(HELD), read: Mutex::new(None), ended: watch::Sender::new(false) }
+        Self {
+            followers: broadcast::Sender::new(HELD),
+            bells: std::array::from_fn(|_| watch::Sender::new(())),
+            read: Mutex::new(None),
+            ended: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Happenings {
+    /// The bell of the first group with room, or else of the smallest.
+    fn bell(&self) -> watch::Receiver<()> {
+        let size = |bell: &&watch::Sender<()>| bell.receiver_count();
+        let with_room = self.bells.iter().find(|bell| size(bell) < TOGETHER);
+        with_room.or_else(|| self.bells.iter().min_by_key(size)).unwrap_or(&self.bells[0]).subscribe()
+    }
+
+    /// Wakes followers, group by group.
+    async fn ring(&self) {
+        for bell in self.bells.iter().filter(|bell| bell.receiver_count() > 0) {
+            bell.send_replace(());
+            tokio::time::sleep(STEP).await;
+        }
     }
 }
 
@@ -98,9 +135,46 @@ pub struct Following {
     /// Where it is after that.
     pub from: Cursor,
     /// What comes from now on. Holds what is not behind `from` too.
-    pub receiver: broadcast::Receiver<Arc<Happening>>,
+    pub coming: Coming,
     /// Becomes true when the server ends.
     pub ended: watch::Receiver<bool>,
+}
+
+/// What comes to a follower from now on, when its group's turn is.
+pub struct Coming {
+    receiver: broadcast::Receiver<Arc<Happening>>,
+    bell: watch::Receiver<()>,
+}
+
+/// The follower is too far behind to be told all.
+#[derive(Debug, Clone, Copy)]
+pub struct TooSlow;
+
+impl Coming {
+    /// What comes next. Nothing is lost when nobody waits for the answer any more.
+    ///
+    /// # Errors
+    /// [`TooSlow`].
+    pub async fn next(&mut self) -> Result<Arc<Happening>, TooSlow> {
+        loop {
+            if let Some(happening) = self.try_next()? {
+                return Ok(happening);
+            }
+            self.bell.changed().await.map_err(|_| TooSlow)?;
+        }
+    }
+
+    /// What is there already; `None` when that is nothing.
+    ///
+    /// # Errors
+    /// [`TooSlow`].
+    pub fn try_next(&mut self) -> Result<Option<Arc<Happening>>, TooSlow> {
+        match self.receiver.try_recv() {
+            Ok(happening) => Ok(Some(happening)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(_) => Err(TooSlow),
+        }
+    }
 }
 
 impl Happening {
@@ -120,13 +194,13 @@ impl Happening {
 pub async fn follow(app: &App, since: Option<Cursor>) -> Result<Following, StoreError> {
     let happenings = &app.happenings;
     let mut read = happenings.read.lock().await;
-    let receiver = happenings.followers.subscribe();
+    let coming = Coming { receiver: happenings.followers.subscribe(), bell: happenings.bell() };
     let from = match *read {
         Some(from) => from,
         None => *read.insert(end(app).await?),
     };
     drop(read);
-    Ok(Following { since, from, receiver, ended: happenings.ended.subscribe() })
+    Ok(Following { since, from, coming, ended: happenings.ended.subscribe() })
 }
 
 /// The end of both logs: whoever reads what there is afterwards, and follows from here, misses nothing.
@@ -198,6 +272,7 @@ pub async fn run(app: Arc<App>) {
 
 async fn tell(app: &App) -> Result<(), StoreError> {
     while tell_some(app).await? {
+        app.happenings.ring().await;
         // A burst is told no faster than followers take it; but one who takes nothing holds up nobody for long.
         let patience = tokio::time::Instant::now() + PATIENCE;
         while app.happenings.followers.len() > HELD / 2 && tokio::time::Instant::now() < patience {

@@ -20,16 +20,13 @@ use actix_web::{
 };
 use futures_util::stream;
 use tokio::{
-    sync::{
-        broadcast::error::{RecvError, TryRecvError},
-        watch,
-    },
+    sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use super::{Query, audit::EntryView, runs::LineView};
 use crate::{
-    actions::happenings::{self, Cursor, Following, Happening, What},
+    actions::happenings::{self, Cursor, Following, Happening, TooSlow, What},
     domain::{
         identity::{Caller, ReadState},
         ledger::Entry,
@@ -234,8 +231,8 @@ impl Stream {
                         return None;
                     }
                 }
-                got = self.following.receiver.recv() => {
-                    let text = self.gather(got)?;
+                got = self.following.coming.next() => {
+                    let text = self.gather(got).ok()?;
                     if !text.is_empty() {
                         return Some(text.into());
                     }
@@ -267,18 +264,16 @@ impl Stream {
         format!("retry: 2000\nid: {at}\nevent: hello\ndata: {{}}\n\n").into()
     }
 
-    /// What came, with all that waits behind it. `None` when the reader was too slow.
-    fn gather(&mut self, first: Result<Arc<Happening>, RecvError>) -> Option<String> {
-        let mut piece = vec![first.ok()?];
-        while piece.len() < AT_ONCE {
-            match self.following.receiver.try_recv() {
-                Ok(happening) => piece.push(happening),
-                Err(TryRecvError::Empty) => break,
-                Err(_) => return None,
-            }
+    /// What came, with all that waits behind it.
+    fn gather(&mut self, first: Result<Arc<Happening>, TooSlow>) -> Result<String, TooSlow> {
+        let mut piece = vec![first?];
+        while piece.len() < AT_ONCE
+            && let Some(happening) = self.following.coming.try_next()?
+        {
+            piece.push(happening);
         }
         piece.retain(|happening| happening.is_behind(self.following.from));
-        Some(self.text(&piece))
+        Ok(self.text(&piece))
     }
 
     fn text(&self, piece: &[Arc<Happening>]) -> String {
