@@ -7,7 +7,7 @@ use crate::{
     authn::uses::Arrival,
     domain::event::{Actor, ActorKind, EventName, NewEvent, Origin},
     store::{
-        StoreError,
+        Engine, StoreError,
         certificates::ForgetKeys,
         sessions::{Seen, Sweep},
         tokens::{NoteExpiries, Touch},
@@ -33,6 +33,10 @@ pub async fn run(app: Arc<App>) {
 /// Says three times in a lease that this node lives, apart from the rest: others must not take it for dead because
 /// something else takes long.
 async fn be_a_node(app: &App) {
+    // On SQLite there is no other, and an idle server writes nothing.
+    if app.store.engine() == Engine::Sqlite {
+        return;
+    }
     let mut beat = tokio::time::interval(app.settings.cluster.lease / 3);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut neighbours = nodes::Neighbours::default();

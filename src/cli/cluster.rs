@@ -172,6 +172,9 @@ async fn list(common: &Common) -> Done {
             let kid: String = n.keys.first().map(|kid| kid.chars().take(16).collect()).unwrap_or_default();
             vec![n.name.clone(), lives(n).into(), n.version.clone(), kid, Moment::for_people(n.seen_at)]
         };
+        if nodes.is_empty() {
+            print::out("No node was heard of within a week. Nodes say that they live where several can: on PostgreSQL.");
+        }
         print::table(&["NODE", "", "VERSION", "SIGNS WITH", "LAST SEEN"], &nodes.iter().map(row).collect::<Vec<_>>());
     }
     app.close().await;

@@ -206,14 +206,14 @@ impl Share {
         Ok(Keyring::of_keys(keys).unwrap_or_else(Keyring::ephemeral))
     }
 
+    /// What a command goes by: this node's copy, which a server keeps up to date, else NATS.
     async fn look_up(&self) -> Result<(Held, Option<&'static str>), ShareRefused> {
-        match self.bucket().await?.get().await? {
-            Some(found) => {
-                let (ring, _) = self.open(&found.value, &self.in_nats())?;
-                Ok((Held { ring, sealed: found.value, number: Some(found.number) }, None))
-            }
-            None => self.copy()?.map(|held| (held, None)).ok_or_else(|| self.no_leader(Duration::ZERO)),
+        if let Ok(Some(held)) = self.copy() {
+            return Ok((held, None));
         }
+        let found = self.bucket().await?.get().await?.ok_or_else(|| self.no_leader(Duration::ZERO))?;
+        let (ring, _) = self.open(&found.value, &self.in_nats())?;
+        Ok((Held { ring, sealed: found.value, number: Some(found.number) }, None))
     }
 
     pub(super) fn no_leader(&self, waited: Duration) -> ShareRefused {
