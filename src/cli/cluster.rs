@@ -173,7 +173,9 @@ async fn list(common: &Common) -> Done {
             vec![n.name.clone(), lives(n).into(), n.version.clone(), kid, Moment::for_people(n.seen_at)]
         };
         if nodes.is_empty() {
-            print::out("No node was heard of within a week. Nodes say that they live where several can: on PostgreSQL.");
+            print::out(
+                "No node was heard of within a week. Nodes say that they live where several can: on PostgreSQL.",
+            );
         }
         print::table(&["NODE", "", "VERSION", "SIGNS WITH", "LAST SEEN"], &nodes.iter().map(row).collect::<Vec<_>>());
     }
