@@ -185,7 +185,7 @@ fn busy(http: &mut Http, root: &(String, String), streams: &[TcpStream], rest: D
 }
 
 /// Longer than a round through all streams takes.
-const REST: Duration = Duration::from_millis(120);
+const REST: Duration = Duration::from_millis(80);
 
 fn streams() -> Vec<Row> {
     let (_dir, site) = site::new();

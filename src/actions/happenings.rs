@@ -36,15 +36,12 @@ const TOLD_AGAIN_AT_ONCE: i64 = 256;
 const BREATH: Duration = Duration::from_millis(5);
 /// Followers have this long for a stretch of a burst.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// From a commit until it is read for followers: whoever acted often asks for something right behind it, and that comes
-/// first.
-const GATHER: Duration = Duration::from_millis(5);
-/// Groups of followers. A round through all of them takes at least twice as many milliseconds.
+/// Groups of followers. A round through all of them takes about twice as many milliseconds.
 const GROUPS: usize = 25;
 /// As many are woken together before another group is begun.
 const TOGETHER: usize = 8;
 /// Between two groups: the time of those who ask for something.
-const STEP: Duration = Duration::from_millis(2);
+const STEP: Duration = Duration::from_millis(1);
 /// How often commits of other nodes are looked for, where nothing tells of them.
 const LOOK_FOR_OTHERS: Duration = Duration::from_millis(500);
 
@@ -265,7 +262,6 @@ pub async fn run(app: Arc<App>) {
         } else if let Ok(Err(_closed)) = tokio::time::timeout(LOOK_FOR_OTHERS, committed.changed()).await {
             return;
         }
-        tokio::time::sleep(GATHER).await;
         committed.mark_unchanged();
         while let Err(e) = tell(&app).await {
             tracing::warn!(error = %e, "events wait for the database");
