@@ -1,6 +1,6 @@
 //! `lokid cluster`
 
-use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use data_encoding::BASE64URL_NOPAD;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Common, Done, Failure,
     backend::{local_app, permit},
-    print, sources,
+    print, sources, write_secret,
 };
 use crate::{
     actions::{
@@ -100,12 +100,7 @@ fn generate(common: &Common, out: Option<PathBuf>) -> Done {
         }
         return Ok(());
     };
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = made.map_err(|e| {
-        Failure::new(format!("cannot make {}: {e}", path.display()))
-            .hint("an existing file is not overwritten; choose another name")
-    })?;
-    file.write_all(format!("{token}\n").as_bytes()).and_then(|()| file.sync_all())?;
+    write_secret(&path, &format!("{token}\n"))?;
     if common.json {
         print::json(&json!({"file": path.display().to_string(), "fingerprint": print}));
     } else {

@@ -1,8 +1,6 @@
 //! `lokid keys`
 
-use std::{
-    fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -10,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Common, Done, Failure,
     backend::{local_app, permit},
-    print, sources,
+    print, sources, write_secret,
 };
 use crate::{
     actions::{
@@ -187,12 +185,7 @@ fn generate(common: &Common, out: Option<PathBuf>) -> Done {
         print::out(key.to_pem().trim_end());
         return Ok(());
     };
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = made.map_err(|e| {
-        Failure::new(format!("cannot make {}: {e}", path.display()))
-            .hint("an existing file is not overwritten; choose another name")
-    })?;
-    file.write_all(key.to_pem().as_bytes()).and_then(|()| file.sync_all())?;
+    write_secret(&path, &key.to_pem())?;
     if common.json {
         print::json(&json!({"kid": key.kid(), "alg": key.alg(), "file": path.display().to_string()}));
     } else {

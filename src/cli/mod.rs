@@ -20,7 +20,14 @@ mod settings;
 mod start;
 mod token;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -210,6 +217,16 @@ async fn run(cli: Cli) -> Done {
             Ok(())
         }
     }
+}
+
+/// A new file that its owner alone reads.
+fn write_secret(path: &Path, text: &str) -> Done {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = made.map_err(|e| {
+        Failure::new(format!("cannot make {}: {e}", path.display()))
+            .hint("an existing file is not overwritten; choose another name")
+    })?;
+    Ok(file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?)
 }
 
 /// The settings' sources for a verb without flags of its own.

@@ -236,3 +236,22 @@ fn nats_as_it_is_deployed_asks_for_a_password_over_tls_that_names_it() {
     let said = fs::read_to_string(site.output()).unwrap();
     assert!(said.contains("DEBUG") && !said.contains(PASSWORD) && !said.contains(&new_token(1)), "{said}");
 }
+
+#[test]
+fn a_node_that_starts_from_an_old_copy_takes_nothing_back() {
+    let Some(url) = actix_web::rt::System::new().block_on(super::postgres::fresh_database()) else { return };
+    let (mut nats, fleet) = (Nats::start(), Fleet::new());
+    let shared =
+        [("LOKI_DATABASE_URL", url.as_str()), ("LOKI_SERVER_SECRET", "of both nodes, 32 characters or more"), LEADER];
+    let (a, b) = (fleet.node("a", &nats, &shared), fleet.node("b", &nats, &shared));
+    drop(a.start());
+    let other = b.start();
+    b.run(&["keys", "rotate", "add"]);
+    assert!(until(SECONDS, || kids(&other).len() == 2));
+    nats.kill();
+    let late = a.start();
+    assert_eq!(kids(&late).len(), 1);
+    nats.start_again();
+    until_published(&late, &kids(&other), SECONDS);
+    assert_eq!((events(&a, "key.remove").len(), events(&a, "key.add").len()), (0, 2));
+}

@@ -92,6 +92,12 @@ fn a_ring_of_a_stranger_or_of_another_place_is_refused() {
         pair.is_put_right(&good);
     }
     drop(other);
+    // A ring of the next version: this node is the one that is late.
+    changed["version"] = 2.into();
+    let next = changed.to_string().into_bytes();
+    pair.refuses(&next, "of version 2");
+    assert_eq!(pair.value(), next);
+    pair.runtime.block_on(pair.nats.put(&good));
     // Whoever has another token may be right, and this node late: theirs stays.
     pair.fleet.write_tokens(&[&new_token(7)]);
     let stranger = pair.fleet.node("stranger", &pair.nats, &[LEADER, ("LOKI_CLUSTER_KEY", "third")]);

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
-    share::{Held, ShareRefused, is_newer, keyring, tell},
+    share::{Held, is_newer, keyring, tell},
     watch::{by_system, observe, rotate_when_due},
 };
 use crate::{
@@ -50,29 +50,20 @@ impl Follower {
     /// [`LookFailed`]: the old ring stays then, and the next look tries again.
     pub async fn look(&mut self, app: &App) -> Result<(), LookFailed> {
         let Some(share) = &app.share else { return Ok(()) };
-        if !self.has_observed {
-            observe(app, &app.keys.load_full(), by_system(app)).await?;
-            self.has_observed = true;
-        }
         let bucket = share.bucket().await?;
         let mut held = share.held.lock().await;
         let Some(held) = held.as_mut() else { return Ok(()) };
         let Some(found) = bucket.get().await? else {
             if let Some(number) = bucket.create(&held.sealed).await? {
                 held.number = Some(number);
-                tell(
-                    &app.store,
-                    (app.now(), Actor::system()),
-                    EventName::KeysSynced,
-                    &held.ring,
-                    "the bucket held none",
-                )
-                .await?;
+                let (by, why) = ((app.now(), Actor::system()), "the bucket held none");
+                tell(&app.store, by, EventName::KeysSynced, &held.ring, why).await?;
             }
             return Ok(());
         };
-        if held.number == Some(found.number) {
-            return Ok(());
+        // Both: a bucket that was made anew counts from the beginning.
+        if held.number == Some(found.number) && held.sealed == found.value {
+            return self.note_first(app).await;
         }
         match share.open(&found.value, &share.in_nats()) {
             Ok((ring, keys)) if is_newer(&ring, &held.ring) => {
@@ -81,21 +72,29 @@ impl Follower {
                 share.keep(&found.value);
                 app.keys.store(Arc::new(new));
                 *held = Held { ring, sealed: found.value, number: Some(found.number) };
+                self.has_observed = true;
             }
             Ok((ring, _)) if ring == held.ring => {
                 // Sealed anew, perhaps under another token.
                 share.keep(&found.value);
                 (held.sealed, held.number) = (found.value, Some(found.number));
+                self.note_first(app).await?;
             }
             Ok((ring, _)) => {
                 let why = format!("revision {} is older than {}", ring.revision, held.ring.revision);
                 self.refuse(app, bucket, held, (&found, &why, true)).await?;
             }
-            // Whoever seals with another token may be right and this node late; nothing of theirs is overwritten.
-            Err(e @ ShareRefused::WrongToken(..)) => {
-                self.refuse(app, bucket, held, (&found, &e.to_string(), false)).await?;
-            }
-            Err(e) => self.refuse(app, bucket, held, (&found, &e.to_string(), true)).await?,
+            Err(e) => self.refuse(app, bucket, held, (&found, &e.to_string(), !e.may_be_right())).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes down, once, the ring that this node started with: when NATS has said that it counts. A node that started from
+    /// an old copy would otherwise take back what others have done meanwhile.
+    async fn note_first(&mut self, app: &App) -> Result<(), LookFailed> {
+        if !self.has_observed {
+            observe(app, &app.keys.load_full(), by_system(app)).await?;
+            self.has_observed = true;
         }
         Ok(())
     }

@@ -75,6 +75,14 @@ pub enum ShareRefused {
     Keys(String, KeyRefused),
 }
 
+impl ShareRefused {
+    /// Whether this node may be the one that is late: another bootstrap token, or a ring of the next version. Nothing
+    /// of theirs is overwritten.
+    pub(super) const fn may_be_right(&self) -> bool {
+        matches!(self, Self::WrongToken(..) | Self::Unopened(_, Unopened::Version(_)))
+    }
+}
+
 /// What this node holds.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
@@ -270,7 +278,8 @@ impl Share {
             (Ok((ring, _)), None) => (ring, None),
             (Ok((ring, _)), Some(copy)) if is_newer(&ring, &copy.ring) => (ring, Some("the bucket's were newer")),
             (Ok((ring, _)), Some(copy)) if !is_newer(&copy.ring, &ring) => (ring, None),
-            (Err(e @ ShareRefused::WrongToken(..)), _) | (Err(e), None) => return Err(e),
+            (Err(e), None) => return Err(e),
+            (Err(e), Some(_)) if e.may_be_right() => return Err(e),
             (Ok(_) | Err(_), Some(copy)) => {
                 let Some(number) = bucket.replace(&copy.sealed, found.number).await? else { return Ok(None) };
                 let held = Held { number: Some(number), ..copy.clone() };
