@@ -171,8 +171,12 @@ async fn list(common: &Common) -> Done {
             print::out(
                 "No node was heard of within a week. Nodes say that they live where several can: on PostgreSQL.",
             );
+        } else {
+            print::table(
+                &["NODE", "", "VERSION", "SIGNS WITH", "LAST SEEN"],
+                &nodes.iter().map(row).collect::<Vec<_>>(),
+            );
         }
-        print::table(&["NODE", "", "VERSION", "SIGNS WITH", "LAST SEEN"], &nodes.iter().map(row).collect::<Vec<_>>());
     }
     app.close().await;
     Ok(())
