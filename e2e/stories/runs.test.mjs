@@ -1,7 +1,7 @@
 // A run from the click that starts it to the auditor who reads of it.
 
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { until } from '../support/deadline.mjs';
 import { go, mint, signIn, startRun as start } from '../support/pages.mjs';
@@ -24,7 +24,12 @@ const lines = ({ page }) => page.locator('#log .line:not([hidden]) .text');
 const says = async (person, text) => lines(person).filter({ hasText: text }).waitFor();
 const is = async (person, word) => state(person).filter({ hasText: word }).waitFor();
 
-const tell = (house, word) => writeFile(join(house.workspace, 'say'), word);
+/** Written aside: the runner must not find the file before the word is in it. */
+const tell = async (house, word) => {
+  const place = join(house.workspace, 'say');
+  await writeFile(`${place}.new`, word);
+  await rename(`${place}.new`, place);
+};
 
 story('an operator starts a run, watches lines arrive, pauses, resumes and stops it; the log tells of each act', { script }, async (house) => {
   const operator = await house.person();
