@@ -23,6 +23,8 @@ mod runs;
 mod server;
 #[path = "door/site.rs"]
 mod site;
+#[path = "door/storm.rs"]
+mod storm;
 #[path = "door/sync.rs"]
 mod sync;
 #[path = "door/table.rs"]
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         ["signatures", alg, keys, tokens] => workload::measure(alg, keys.as_ref(), tokens.as_ref()),
         ["bearing", "--bench"] => table::print(&measures::bearing()),
         ["forwarding", "--bench"] => table::print(&measures::forwarding()),
+        ["storm", "--bench"] => table::print(&storm::storm()),
         ["runs", "--bench"] => table::print(&runs::runs()),
         ["events", directory] => events::measure(directory.as_ref()),
         _ => return bench(),
@@ -69,6 +72,7 @@ fn bench() -> ExitCode {
     rows.extend(measures::forwarding());
     rows.extend(measures::handshakes());
     rows.extend(measures::bearing());
+    rows.extend(storm::storm());
     rows.extend(measures::writing());
     rows.extend(runs::runs());
     rows.extend(measures::standing());

@@ -1,5 +1,7 @@
 //! Several nodes: the binary itself in processes of its own, a real NATS and a real PostgreSQL.
 
+#[path = "cluster/accounts.rs"]
+mod accounts;
 #[path = "cluster/database.rs"]
 mod database;
 #[expect(dead_code, reason = "other tests ask more of it")]

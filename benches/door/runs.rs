@@ -194,17 +194,27 @@ fn streams() -> Vec<Row> {
     let mut http = server.http();
     let paces = [("one act after the other", Duration::ZERO), ("an act now and then", REST)];
     busy(&mut http, &root, &[], Duration::ZERO);
-    let alone = paces.map(|(_, rest)| busy(&mut http, &root, &[], rest));
-    let before = process::resident(server.child.id());
-    let open: Vec<_> = (0..STREAMS).map(|_| open_stream(&server, &root)).collect();
-    let beside = paces.map(|(_, rest)| busy(&mut http, &root, &open, rest));
-    let cost = process::resident(server.child.id()) - before;
-    let mut rows = vec![Row::new("memory of 200 open event streams", "", (cost, " MiB"), Bar::AtMost(20.0))];
-    rows.extend(paces.iter().zip(alone.into_iter().zip(beside)).map(|((pace, _), (alone, beside))| {
+    let mut cost = 0.0_f64;
+    let mut measured: [Vec<(f64, f64)>; 2] = Default::default();
+    // In turns: what a machine does beside it falls on both.
+    for _ in 0..crate::RUNS {
+        for ((_, rest), measured) in paces.iter().zip(&mut measured) {
+            let alone = busy(&mut http, &root, &[], *rest);
+            let before = process::resident(server.child.id());
+            let open: Vec<_> = (0..STREAMS).map(|_| open_stream(&server, &root)).collect();
+            let beside = busy(&mut http, &root, &open, *rest);
+            cost = cost.max(process::resident(server.child.id()) - before);
+            measured.push((beside, alone));
+        }
+    }
+    let mut rows = vec![Row::new("memory of 200 open event streams", "most", (cost, " MiB"), Bar::AtMost(20.0))];
+    rows.extend(paces.iter().zip(measured).map(|((pace, _), measured)| {
+        let ratio = median(measured.iter().map(|(beside, alone)| beside / alone).collect());
+        let (beside, alone): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
         Row::new(
             format!("`/api/status` beside 200 streams that are told of every act ÷ without; {pace}"),
-            format!("{beside:.2} ms, {alone:.2} ms"),
-            (beside / alone, ""),
+            format!("{:.2} ms, {:.2} ms", median(beside), median(alone)),
+            (ratio, ""),
             Bar::AtMost(1.2),
         )
     }));

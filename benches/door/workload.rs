@@ -6,6 +6,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,8 +26,19 @@ const AUDIENCE: &str = "https://bench.example";
 /// How long signatures alone are verified.
 const WHILE: Duration = Duration::from_secs(2);
 
+/// What its key set does when it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Keys,
+    Failing,
+    Empty,
+    Hanging,
+}
+
 /// An issuer on loopback, for as long as this process lives.
 pub(crate) struct Issuer {
+    mood: Arc<Mutex<Mood>>,
+    looks: Arc<AtomicU64>,
     pub(crate) alg: &'static str,
     url: String,
     key: SigningKey,
@@ -49,16 +64,48 @@ impl Issuer {
         let key = key.expect("a key that was just made");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let body = json!({"keys": [key.jwk()]}).to_string();
+        let keys = json!({"keys": [key.jwk()]}).to_string();
+        let (mood, looks) = (Arc::new(Mutex::new(Mood::Keys)), Arc::new(AtomicU64::new(0)));
+        let (present, seen) = (Arc::clone(&mood), Arc::clone(&looks));
         std::thread::spawn(move || {
+            let mut hanging = Vec::new();
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
+                seen.fetch_add(1, Relaxed);
                 let _ = stream.read(&mut [0; 4096]);
-                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                let mood = *present.lock().expect("a mood");
+                let (status, body) = match mood {
+                    Mood::Keys => ("200 OK", keys.as_str()),
+                    Mood::Failing => ("500 Internal Server Error", ""),
+                    Mood::Empty => ("200 OK", r#"{"keys":[]}"#),
+                    Mood::Hanging => {
+                        hanging.push(stream);
+                        continue;
+                    }
+                };
+                let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
                 let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             }
         });
-        Self { alg, url, key }
+        Self { mood, looks, alg, url, key }
+    }
+
+    /// Another mood.
+    pub(crate) fn set(&self, mood: Mood) {
+        *self.mood.lock().expect("a mood") = mood;
+    }
+
+    /// How often its keys were asked for.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Relaxed)
+    }
+
+    /// A token of its name, signed with a key that it does not publish.
+    pub(crate) fn bad_token(&self, stranger: &SigningKey, now: i64, n: u32) -> String {
+        let claims = json!({
+            "iss": self.url, "aud": AUDIENCE, "sub": "stranger", "iat": now, "exp": now + 3600, "jti": n.to_string(),
+        });
+        stranger.sign("JWT", &claims)
     }
 
     /// How a server is told of it.

@@ -13,7 +13,11 @@ use crate::{
         node::Node,
         time::Moment,
     },
-    store::{StoreError, nodes::Beat, runs::lost::Bury},
+    store::{
+        Engine, StoreError,
+        nodes::{Beat, Leave},
+        runs::lost::Bury,
+    },
 };
 
 /// Nodes that were not heard of for so long are not shown any more, and forgotten.
@@ -36,6 +40,17 @@ pub(super) async fn living(app: &App) -> Result<Vec<Node>, StoreError> {
     let mut nodes = app.store.nodes(now.minus(REMEMBERED)).await?;
     nodes.retain(|node| node.may_live(app.settings.cluster.lease, now));
     Ok(nodes)
+}
+
+/// Says that this node ends.
+///
+/// # Errors
+/// When the database cannot take it.
+pub async fn leave(app: &App) -> Result<(), StoreError> {
+    if app.store.engine() == Engine::Sqlite {
+        return Ok(());
+    }
+    app.store.act(Leave { node: app.store.node().to_owned(), now: app.now() }).await
 }
 
 /// What was seen of the others: how often each was heard of, and since when that stands still by our own clock.
@@ -87,6 +102,7 @@ fn ourselves(app: &App, now: Moment) -> Node {
         started_at: app.started_at,
         seen_at: now,
         beats: 0,
+        stopped_at: None,
     }
 }
 
@@ -103,6 +119,7 @@ mod tests {
             started_at: Moment::from_millis(0),
             seen_at: Moment::from_millis(0),
             beats,
+            stopped_at: None,
         };
         let (mut seen, start, lease) = (Neighbours::default(), Instant::now(), Duration::from_secs(30));
         let mut look = |beats: [i64; 2], after: u64| {

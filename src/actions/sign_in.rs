@@ -279,7 +279,7 @@ pub struct AdminLink(Mutex<Option<([u8; 32], Moment)>>);
 
 /// What to say to whoever comes with a link that is not, or no longer, good.
 pub const LINK_NOT_GOOD: &str =
-    "this sign-in link was used before or is older than 15 minutes; restart lokid for a new one";
+    "this sign-in link was used before, is older than 15 minutes, or is another node's; restart lokid for a new one";
 
 /// How long the link works.
 pub const LINK_LIFE: Duration = Duration::from_mins(15);

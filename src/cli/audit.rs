@@ -1,6 +1,6 @@
 //! `lokid enterprise audit`
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Subcommand;
 use serde_json::Value;
@@ -101,10 +101,12 @@ async fn tail(
     }
     let mut last = after.unwrap_or(0);
     let mut entries = backend.audit(event, after, lines).await?;
+    let mut nodes = BTreeSet::new();
     loop {
+        nodes.extend(entries.iter().filter_map(|entry| entry["node"].as_str()).map(str::to_owned));
         for entry in &entries {
             last = entry["seq"].as_i64().unwrap_or(last);
-            if common.json { print::out(&entry.to_string()) } else { print::out(&line(entry)) }
+            if common.json { print::out(&entry.to_string()) } else { print::out(&line(entry, nodes.len() > 1)) }
         }
         if !follow {
             return Ok(());
@@ -117,8 +119,9 @@ async fn tail(
     }
 }
 
-/// `     42  2026-11-22 19:05:00  auth.token.create   success  ann (person)  tok-…  127.0.0.1`
-fn line(entry: &Value) -> String {
+/// `     42  2026-11-22 19:05:00  auth.token.create   success  ann (person)  tok-…  127.0.0.1`, and who wrote it where
+/// several do.
+fn line(entry: &Value, with_node: bool) -> String {
     let actor = match entry["actor"]["name"].as_str() {
         Some("") | None => print::cell(&entry["actor"]["kind"]),
         Some(name) => format!("{} ({})", print::plain(name, false), print::cell(&entry["actor"]["kind"])),
@@ -134,6 +137,9 @@ fn line(entry: &Value) -> String {
         if value.as_str().is_some_and(|text| !text.is_empty()) {
             parts.push(print::cell(value));
         }
+    }
+    if with_node {
+        parts.push(format!("at {}", print::cell(&entry["node"])));
     }
     parts.join("  ")
 }

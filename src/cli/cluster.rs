@@ -15,7 +15,7 @@ use crate::{
     actions::{
         keys::{
             share::ShareRefused,
-            shared::{Seen, fetch, overview, publish},
+            shared::{Published, Seen, fetch, overview, publish},
         },
         nodes,
     },
@@ -70,7 +70,7 @@ impl Verb {
         let caller = permit(&who)?;
         let done = match verb {
             KeyVerb::Publish { key } => publish(&app, &caller, key.as_deref()).await.map(Some),
-            KeyVerb::Fetch => fetch(&app, &caller).await.map(Some),
+            KeyVerb::Fetch => fetch(&app, &caller).await.map(|seen| Some(Published { seen, before: None })),
             KeyVerb::Show => Ok(None),
         };
         let shown = match done {
@@ -113,15 +113,25 @@ fn generate(common: &Common, out: Option<PathBuf>) -> Done {
 }
 
 fn value(seen: &Seen) -> Value {
-    json!({"revision": seen.revision, "kid": seen.keys.first(), "keys": seen.keys})
+    json!({
+        "revision": seen.revision, "kid": seen.keys.first(), "keys": seen.keys, "sealed_under": seen.sealed_under,
+    })
 }
 
-fn say(common: &Common, seen: &Seen) {
+fn say(common: &Common, Published { seen, before }: &Published) {
     if common.json {
         return print::json(&value(seen));
     }
     let kid = seen.keys.first().map_or("–", String::as_str);
-    print::out(&format!("Revision {} with {} keys; {kid} signs.", seen.revision, seen.keys.len()));
+    let keys = if seen.keys.len() == 1 { "1 key".to_owned() } else { format!("{} keys", seen.keys.len()) };
+    print::out(&format!("Revision {} with {keys}; {kid} signs.", seen.revision));
+    let under = &seen.sealed_under;
+    match before {
+        Some(before) if before != under => {
+            print::out(&format!("Sealed under bootstrap token {under}; before it was {before}."));
+        }
+        _ => print::out(&format!("Sealed under bootstrap token {under}.")),
+    }
 }
 
 fn show(common: &Common, overview: &crate::actions::keys::shared::Overview) -> Done {
@@ -138,13 +148,19 @@ fn show(common: &Common, overview: &crate::actions::keys::shared::Overview) -> D
     } else {
         let row = |(name, place): &(&str, &Result<Option<Seen>, ShareRefused>)| match place {
             Ok(Some(seen)) => {
-                vec![(*name).to_owned(), seen.revision.to_string(), seen.keys.first().cloned().unwrap_or_default()]
+                let kid = seen.keys.first().cloned().unwrap_or_default();
+                vec![(*name).to_owned(), seen.revision.to_string(), seen.sealed_under.clone(), kid]
             }
-            Ok(None) => vec![(*name).to_owned(), "–".into(), "none".into()],
-            Err(e) => vec![(*name).to_owned(), "BAD".into(), print::plain(&e.to_string(), false)],
+            Ok(None) => vec![(*name).to_owned(), "–".into(), "–".into(), "none".into()],
+            Err(_) => vec![(*name).to_owned(), "BAD".into(), "–".into(), "see below".into()],
         };
-        print::table(&["WHERE", "REVISION", "SIGNS"], &places.iter().map(row).collect::<Vec<_>>());
-        print::out(&format!("Bootstrap token: {}", overview.tokens.join(", then ")));
+        print::table(&["WHERE", "REVISION", "SEALED UNDER", "SIGNS"], &places.iter().map(row).collect::<Vec<_>>());
+        for (name, place) in &places {
+            if let Err(e) = place {
+                print::out(&format!("{name}: {}", print::plain(&e.to_string(), false)));
+            }
+        }
+        print::out(&format!("This node's bootstrap token: {}", overview.tokens.join(", then ")));
     }
     if places.iter().all(|(_, place)| good(place)) { Ok(()) } else { Err(Failure::new("not everything can be used")) }
 }
@@ -153,11 +169,11 @@ async fn list(common: &Common) -> Done {
     let (app, who) = local_app(&sources(common)).await?;
     let (nodes, now) = (nodes::list(&app, &permit(&who)?).await?, app.now());
     let lease = app.settings.cluster.lease;
-    let lives = |node: &Node| if node.may_live(lease, now) { "lives" } else { "gone" };
+    let state = |node: &Node| node.state(lease, now).as_str();
     if common.json {
         let view = |n: &Node| {
             json!({
-                "node": n.name, "state": lives(n), "version": n.version, "kid": n.keys.first(), "keys": n.keys,
+                "node": n.name, "state": state(n), "version": n.version, "kid": n.keys.first(), "keys": n.keys,
                 "started_at": n.started_at.rfc3339(), "last_seen": n.seen_at.rfc3339(),
             })
         };
@@ -165,7 +181,7 @@ async fn list(common: &Common) -> Done {
     } else {
         let row = |n: &Node| {
             let kid: String = n.keys.first().map(|kid| kid.chars().take(16).collect()).unwrap_or_default();
-            vec![n.name.clone(), lives(n).into(), n.version.clone(), kid, Moment::for_people(n.seen_at)]
+            vec![n.name.clone(), state(n).into(), n.version.clone(), kid, Moment::for_people(n.seen_at)]
         };
         if nodes.is_empty() {
             print::out(
@@ -173,7 +189,7 @@ async fn list(common: &Common) -> Done {
             );
         } else {
             print::table(
-                &["NODE", "", "VERSION", "SIGNS WITH", "LAST SEEN"],
+                &["NODE", "STATE", "VERSION", "SIGNS WITH", "LAST SEEN (UTC)"],
                 &nodes.iter().map(row).collect::<Vec<_>>(),
             );
         }

@@ -1,5 +1,7 @@
 //! `lokid doctor`: is everything there that the configuration names?
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::{Common, Done, Failure, print, proxy_check, sources};
@@ -40,7 +42,11 @@ pub(super) async fn run(common: &Common, doctor: Doctor) -> Done {
         let target = proxy_check::Target { url, upstream: doctor.upstream, token };
         return show(common, &proxy_check::look(&settings, &target).await?);
     }
-    let mut checks = vec![Check { name: "configuration".into(), good: true, says: "valid".into() }];
+    let says = match settings.warnings.len() {
+        0 => "valid".to_owned(),
+        n => format!("valid, with {n} warning{}: lokid config check", if n == 1 { "" } else { "s" }),
+    };
+    let mut checks = vec![Check { name: "configuration".into(), good: true, says }];
     let clock = Clock::system();
     let now = clock.now();
     checks.push(Check { name: "clock".into(), good: now > BUILT_AFTER, says: now.rfc3339() });
@@ -72,39 +78,20 @@ async fn look(app: &App) -> Vec<Check> {
     let answered = app.store.ping().await;
     let says = answered.as_ref().map_or_else(ToString::to_string, |()| app.store.engine().as_str().to_owned());
     checks.push(Check { name: "database".into(), good: answered.is_ok(), says });
-    let who = std::sync::Arc::new(Identity::at_the_terminal("doctor"));
-    if let Ok(caller) = std::sync::Arc::clone(&who).acting_as::<ReadAudit>() {
-        let verdict = crate::actions::audit::verify(app, &caller, &crate::domain::event::Origin::default()).await;
-        let (good, says) = match verdict {
-            Ok(v) if v.valid => (true, format!("{} entries, chain whole", v.entries)),
-            Ok(v) => (false, v.fault.unwrap_or_default()),
-            Err(e) => (false, e.to_string()),
+    let who = Arc::new(Identity::at_the_terminal("doctor"));
+    checks.extend(signing_keys(app, &who).await);
+    if let Ok(caller) = who.acting_as::<ReadAudit>() {
+        let (good, says) = if app.share.is_some() && app.keys.load().is_ephemeral() {
+            // Without them every checkpoint looks like a stranger's.
+            (false, "not checked: that needs the signing keys, see above".to_owned())
+        } else {
+            match crate::actions::audit::verify(app, &caller, &crate::domain::event::Origin::default()).await {
+                Ok(v) if v.valid => (true, format!("{} entries, chain whole", v.entries)),
+                Ok(v) => (false, v.fault.unwrap_or_default()),
+                Err(e) => (false, e.to_string()),
+            }
         };
         checks.push(Check { name: "audit log".into(), good, says });
-    }
-    let (kept, apps) = (keys::source(&app.settings) == keys::Source::Kept, !app.settings.apps.apps.is_empty());
-    let ring = app.keys.load();
-    let is_first_start = app.store.signing_keys().await.is_ok_and(|keys| keys.is_empty());
-    let (good, says) = match (ring.is_ephemeral(), kept) {
-        (false, _) => (true, format!("{} published, {} signs", ring.keys().len(), ring.signing().kid())),
-        (true, true) if is_first_start => (true, "none yet: the first start makes one".into()),
-        (true, true) => (false, "those in the database do not open with this server.secret".into()),
-        (true, false) => (!apps, "none is configured: what is signed cannot be verified".into()),
-    };
-    checks.push(Check { name: "signing keys".into(), good, says });
-    if let Ok(caller) = who.acting_as::<ManageKeys>()
-        && app.share.is_some()
-        && let Ok(found) = keys::shared::overview(app, &caller).await
-    {
-        let says = |place: &Result<Option<keys::shared::Seen>, _>| match place {
-            Ok(Some(seen)) => (true, format!("revision {}, {} keys", seen.revision, seen.keys.len())),
-            Ok(None) => (true, "none yet".to_owned()),
-            Err(e) => (false, ToString::to_string(e)),
-        };
-        for (name, place) in [("keys in NATS", &found.nats), ("this node's copy of the keys", &found.copy)] {
-            let (good, says) = says(place);
-            checks.push(Check { name: name.into(), good, says });
-        }
     }
     for provider in app.providers.iter() {
         let probed = provider.probe().await;
@@ -118,6 +105,37 @@ async fn look(app: &App) -> Vec<Check> {
             Err(e) => e.to_string(),
         };
         checks.push(Check { name: format!("issuer {issuer}"), good: read.is_ok(), says });
+    }
+    checks
+}
+
+/// The keys that sign, and the places where nodes share them.
+async fn signing_keys(app: &App, who: &Arc<Identity>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let (kept, apps) = (keys::source(&app.settings) == keys::Source::Kept, !app.settings.apps.apps.is_empty());
+    let ring = app.keys.load();
+    let is_first_start = app.store.signing_keys().await.is_ok_and(|keys| keys.is_empty());
+    let (good, says) = match (ring.is_ephemeral(), kept) {
+        (false, _) => (true, format!("{} published, {} signs", ring.keys().len(), ring.signing().kid())),
+        (true, true) if is_first_start => (true, "none yet: the first start makes one".into()),
+        (true, true) => (false, "those in the database do not open with this server.secret".into()),
+        (true, false) if app.share.is_some() => (false, "not read: see the places below".into()),
+        (true, false) => (!apps, "none is kept; each start makes new ones (set server.secret to keep them)".into()),
+    };
+    checks.push(Check { name: "signing keys".into(), good, says });
+    if let Ok(caller) = Arc::clone(who).acting_as::<ManageKeys>()
+        && app.share.is_some()
+        && let Ok(found) = keys::shared::overview(app, &caller).await
+    {
+        let says = |place: &Result<Option<keys::shared::Seen>, _>| match place {
+            Ok(Some(seen)) => (true, format!("revision {}, {} keys", seen.revision, seen.keys.len())),
+            Ok(None) => (true, "none yet".to_owned()),
+            Err(e) => (false, ToString::to_string(e)),
+        };
+        for (name, place) in [("keys in NATS", &found.nats), ("this node's copy of the keys", &found.copy)] {
+            let (good, says) = says(place);
+            checks.push(Check { name: name.into(), good, says });
+        }
     }
     checks
 }

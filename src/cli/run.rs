@@ -163,13 +163,15 @@ async fn list(common: &Common, backend: &Backend, status: Option<&str>, limit: i
             print::when(&run["created_at"]),
             print::when(&run["ended_at"]),
             print::cell(&run["created_by_name"]),
-            print::cell(&run["prd"]),
+            if run["prd"].is_null() { "(text)".into() } else { print::cell(&run["prd"]) },
             print::cell(&run["reason"]),
         ]
     };
     let rows: Vec<_> = page["runs"].as_array().into_iter().flatten().map(row).collect();
     if rows.is_empty() {
-        print::out("There are no such runs.");
+        let none =
+            if status.is_empty() { "There are no runs yet.".into() } else { format!("No run is {}.", &status[8..]) };
+        print::out(&none);
     } else {
         print::table(&["ID", "STATE", "ASKED FOR (UTC)", "ENDED (UTC)", "BY", "PRD", "REASON"], &rows);
     }

@@ -16,6 +16,7 @@ use crate::{
         app::StartError,
         background, evidence, happenings,
         keys::{KeysRefused, share::ShareRefused},
+        nodes,
         runs::{self, Input, StartRequest, foreman},
     },
     config::{Settings, Sources, server::Database},
@@ -170,6 +171,9 @@ impl Served {
             let code = self.app.admin_link.issue(self.app.entropy.bytes(), self.app.now());
             print::say("No identity provider is configured. Sign in as local administrator, once, within 15 minutes:");
             print::say(&format!("  {public}login/local/{code}"));
+            if matches!(settings.database, Database::Postgres(_)) {
+                print::say("  It works on this node only: where a proxy spreads requests, ask this node itself.");
+            }
         } else {
             print::say(&format!("People sign in at {public}"));
         }
@@ -181,7 +185,9 @@ impl Served {
         let caller = permit(&Arc::new(Identity::at_the_terminal("start")))?;
         let request = StartRequest { input, provider: None, config: None, request_id: None };
         let run = runs::start(&self.app, &caller, request, &Origin::default()).await?.run;
-        print::say(&format!("Run {} is {}: lokid run logs {} --follow", run.id, run.state.as_str(), run.id));
+        let why =
+            if run.reason.is_empty() { String::new() } else { format!(" ({})", print::plain(&run.reason, false)) };
+        print::say(&format!("Run {} is {}{why}: lokid run logs {} --follow", run.id, run.state.as_str(), run.id));
         Ok(())
     }
 
@@ -205,6 +211,9 @@ impl Served {
         }
         // What it would still do needs a database that is about to be closed.
         self.background.abort();
+        if let Err(e) = nodes::leave(&self.app).await {
+            tracing::warn!(error = %e, "the other nodes could not be told");
+        }
         let stopped = NewEvent::new(self.app.now(), EventName::ServerStopped, Actor::system());
         if let Err(e) = self.app.store.act(Append { events: vec![stopped] }).await {
             tracing::warn!(error = %e, "the end could not be recorded");

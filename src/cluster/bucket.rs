@@ -127,7 +127,14 @@ impl Bucket {
     }
 
     fn refused(&self, what: &'static str, error: &dyn std::error::Error) -> BucketError {
-        BucketError::Refused { what, bucket: self.place.bucket.clone(), why: said(error) }
+        let mut why = said(error);
+        // Nobody listens where JetStream would.
+        if why.contains("no responders") || why.contains("not enabled") {
+            why = format!(
+                "its JetStream does not answer ({why}); is it on? (nats-server -js, or jetstream {{}} in its file)"
+            );
+        }
+        BucketError::Refused { what, bucket: self.place.bucket.clone(), why }
     }
 
     /// The bucket; `None` where there is none yet.

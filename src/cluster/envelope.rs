@@ -171,8 +171,7 @@ pub fn open(sealed: &[u8], place: &Place, tokens: &[Token]) -> Result<Ring, Unop
     let (salt, nonce, body) = (bytes(&envelope.salt)?, bytes(&envelope.nonce)?, bytes(&envelope.sealed)?);
     let Some(token) = tokens.iter().find(|token| token.fingerprint == envelope.token) else {
         let ours: Vec<_> = tokens.iter().map(Token::fingerprint).collect();
-        let theirs = envelope.token.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-        return Err(Unopened::Token { theirs, ours: ours.join(" and ") });
+        return Err(Unopened::Token { theirs: shown(&envelope.token), ours: ours.join(" and ") });
     };
     let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| Unopened::Shape)?;
     let mut body = Zeroizing::new(body);
@@ -180,6 +179,17 @@ pub fn open(sealed: &[u8], place: &Place, tokens: &[Token]) -> Result<Ring, Unop
     let length = token.key(&salt).open_in_place(nonce, aad, &mut body).map_err(|_| Unopened::Changed)?.len();
     body.truncate(length);
     Ok(Ring { revision: envelope.revision, kid: envelope.kid, body })
+}
+
+/// The fingerprint of the token that sealed a ring, as it says of itself; `None` where nothing does.
+pub fn sealed_under(sealed: &[u8]) -> Option<String> {
+    let envelope: Envelope = serde_json::from_slice(sealed).ok()?;
+    Some(shown(&envelope.token))
+}
+
+/// A fingerprint that a stranger may have written, fit to be shown.
+fn shown(fingerprint: &str) -> String {
+    fingerprint.chars().filter(char::is_ascii_alphanumeric).take(8).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +209,7 @@ mod tests {
         let (home, token) = (place("b", "k"), Token::new(&[1; 32]));
         let sealed = seal(&ring(7), &home, &token, Entropy);
         assert!(!String::from_utf8_lossy(&sealed).contains("PRIVATE"));
+        assert_eq!(sealed_under(&sealed).as_deref(), Some(token.fingerprint()));
         let both = [Token::new(&[2; 32]), Token::new(&[1; 32])];
         assert_eq!(open(&sealed, &home, &both), Ok(ring(7)));
         let wrong = open(&sealed, &home, &both[..1]).unwrap_err().to_string();

@@ -148,7 +148,10 @@ fn read_tokens(place: Place<'_>) -> Vec<Secret> {
         Err(e) => {
             place.fault(
                 KEY,
-                format!("{path} cannot be read: {e}; make one with: lokid cluster token generate --out {path}"),
+                format!(
+                    "{path} cannot be read: {e}; copy it from another node, or for the first node of all make one with: \
+                     lokid cluster token generate --out {path}"
+                ),
             );
             return Vec::new();
         }

@@ -225,8 +225,10 @@ fn build(place: Place<'_>, root: &Node, mut warnings: Vec<String>, env: &BTreeMa
              server.secret or signing_key_file";
         warnings.push(warning.into());
     }
+    let runs = runs::read(place, &server, &database, env);
+    warnings.extend(runs.warnings(env));
     Settings {
-        runs: runs::read(place, &server, &database, env),
+        runs,
         audit: audit::read(place, &database),
         database_wait: place.duration("database.wait").unwrap_or_default(),
         database,

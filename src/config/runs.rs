@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -36,6 +37,29 @@ pub struct Runs {
     pub keep: Duration,
     /// The program that supervises: lokid itself. Tests, which are another program, set it.
     pub supervisor: PathBuf,
+}
+
+impl Runs {
+    /// What is doubtful about the command: it may come later, so that lokid starts all the same.
+    pub(super) fn warnings(&self, env: &BTreeMap<String, String>) -> Option<String> {
+        let program = self.command.first()?;
+        let dirs = env.get("PATH").map(String::as_str).unwrap_or_default();
+        // As exec looks for it: in the workspace where it names a directory, else along PATH.
+        let places: Vec<PathBuf> = if program.contains('/') {
+            vec![self.workspace.join(program)]
+        } else {
+            std::env::split_paths(dirs).map(|dir| dir.join(program)).collect()
+        };
+        let runs = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        if places.iter().any(runs) {
+            return None;
+        }
+        let why = match places.iter().find(|path| path.exists()) {
+            Some(path) => format!("{} is no program: chmod +x {}", path.display(), path.display()),
+            None => format!("{program} is not there; every run would fail"),
+        };
+        Some(format!("runs.command: {why}"))
+    }
 }
 
 /// What a command inherits from the server where it is set. Nothing else: no secret of lokid's lies there.

@@ -306,6 +306,7 @@ mod tests {
             started_at: at(0),
             seen_at: at(0),
             beats: 1,
+            stopped_at: None,
         };
         let nodes = [node("a", &["old", "new"]), node("b", &["old"])];
         let refused = confirmed(&key, &nodes, at(9)).unwrap_err();

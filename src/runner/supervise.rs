@@ -111,7 +111,7 @@ fn run(place: &Path, log_bytes: u64, grace: Duration, command: &[String]) -> io:
     private(&place.join("began"))?;
     let mut child = match start(command) {
         Ok(child) => child,
-        Err(e) => return Ok(Ending::NotStarted(e.to_string())),
+        Err(e) => return Ok(Ending::NotStarted(why_not(command, &e))),
     };
     let pid = i32::try_from(child.id()).unwrap_or_default();
     let group = Group(Arc::new(Mutex::new(Pid::from_raw(pid))));
@@ -140,6 +140,17 @@ fn start(command: &[String]) -> io::Result<Child> {
     let mut child = Command::new(program);
     child.args(arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     child.spawn()
+}
+
+/// Why a command could not be started, by its program's name, with what may help.
+fn why_not(command: &[String], error: &io::Error) -> String {
+    let program = command.first().map_or("", String::as_str);
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; is it executable?",
+        io::ErrorKind::NotFound => "; is runs.command right, and is it on lokid's PATH?",
+        _ => "",
+    };
+    format!("{program}: {error}{hint}")
 }
 
 /// Follows what comes through standard input, in a thread that ends with the program.

@@ -8,7 +8,7 @@ use super::{
     statements::statements,
 };
 use crate::domain::{
-    event::NewEvent,
+    event::{EventName, NewEvent},
     ledger::{Entry, Hash, Head},
     time::Moment,
 };
@@ -57,8 +57,11 @@ statements! {
     /// How often each event came in each hour since a moment.
     BY_HOUR = "SELECT (time - $1) / 3600000 AS hour, event, COUNT(*) FROM audit WHERE time >= $1 GROUP BY 1, 2 ORDER BY 1, 2";
     /// The filter with every clause, so that each is prepared on both engines.
-    FULL_FILTER = "SELECT seq FROM audit WHERE seq < $1 AND seq > $2 AND event = $3 AND substr(event, 1, length($4)) = $4 \
-         AND (actor_id = $5 OR actor_name = $5) AND outcome = $6 AND time >= $7 AND time < $8 ORDER BY seq DESC LIMIT $9";
+    FULL_FILTER = "SELECT seq FROM audit WHERE seq IN (SELECT seq FROM (SELECT seq FROM (SELECT seq FROM audit WHERE seq < $1 \
+         AND seq > $2 AND event || '' = $3 AND outcome || '' = $5 AND time >= $6 AND time < $7 AND actor_id = $4 \
+         ORDER BY seq DESC LIMIT $8) b0 UNION ALL SELECT seq FROM (SELECT seq FROM audit WHERE actor_name = $4 AND \
+         actor_id <> $4 AND outcome <> 'success' ORDER BY seq DESC LIMIT $8) b1) chosen ORDER BY seq DESC LIMIT $8) \
+         ORDER BY seq DESC LIMIT $8";
 }
 
 /// An entry, read by the columns' places: looking for eighteen names costs more than the rest of a walk.
@@ -182,7 +185,7 @@ macro_rules! bind_filter {
         for number in [$filter.before, $filter.after].into_iter().flatten() {
             query = query.bind(number);
         }
-        let texts = [$filter.event_text(), $filter.actor.clone(), $filter.outcome.clone()];
+        let texts = [$filter.one_event(), $filter.actor.as_ref(), $filter.outcome.as_ref()];
         for text in texts.into_iter().flatten() {
             query = query.bind(text);
         }
@@ -196,27 +199,65 @@ pub(super) use bind_filter;
 
 impl Filter {
     /// The statement for the parts that are set; placeholders count in the order of `FULL_FILTER`.
+    ///
+    /// What is rare has to be found without reading everything, and what is frequent without sorting everything. So
+    /// each way in which an entry may fit is a branch of its own that goes through one index in the order of `seq` and
+    /// ends after a page; the branches' pages together make the page.
     pub(super) fn sql(&self, select: &str) -> String {
-        let mut clauses = Vec::new();
         let mut place = 0;
-        let mut add = |set: bool, clause: &str| {
-            if set {
-                place += 1;
-                clauses.push(clause.replace('?', &format!("${place}")));
-            }
+        let mut next = || {
+            place += 1;
+            place
         };
-        add(self.before.is_some(), "seq < ?");
-        add(self.after.is_some(), "seq > ?");
-        let is_prefix = self.event.as_ref().is_some_and(|e| e.ends_with('*'));
-        // `LIKE` ignores case on SQLite and not on PostgreSQL, and has characters with a meaning.
-        add(self.event.is_some(), if is_prefix { "substr(event, 1, length(?)) = ?" } else { "event = ?" });
-        add(self.actor.is_some(), "(actor_id = ? OR actor_name = ?)");
-        add(self.outcome.is_some(), "outcome = ?");
-        add(self.start.is_some(), "time >= ?");
-        add(self.end.is_some(), "time < ?");
-        let filter = if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
+        let mut all = Vec::new();
+        for (is_set, clause) in [(self.before.is_some(), "seq <"), (self.after.is_some(), "seq >")] {
+            is_set.then(|| all.push(format!("{clause} ${}", next())));
+        }
+        let event = self.one_event().map(|_| next());
+        let actor = self.actor.as_ref().map(|_| next());
+        let outcome = self.outcome.as_ref().map(|_| next());
+        for (is_set, clause) in [(self.start.is_some(), "time >="), (self.end.is_some(), "time <")] {
+            is_set.then(|| all.push(format!("{clause} ${}", next())));
+        }
+        let limit = next();
+        // An expression is no column: so the index of whatever tells most is taken, the actor's before the others'.
+        let plain = |column: &str, by_index: bool| if by_index { column.to_owned() } else { format!("{column} || ''") };
+        if let Some(place) = event {
+            all.push(format!("{} = ${place}", plain("event", actor.is_none())));
+        }
+        if let Some(place) = outcome {
+            let by_index = actor.is_none() && self.event.is_none();
+            all.push(format!("{} = ${place}", plain("outcome", by_index)));
+            // As the index of all that did not succeed says it.
+            (by_index && self.outcome.as_deref() != Some("success")).then(|| all.push("outcome <> 'success'".into()));
+        }
+        let mut branches = vec![all];
+        if let Some(place) = actor {
+            let ways = [format!("actor_id = ${place}"), format!("actor_name = ${place} AND actor_id <> ${place}")];
+            branches = each(&branches, &ways);
+        }
+        if let Some(names) = self.events() {
+            let column = plain("event", actor.is_none());
+            let mut ways: Vec<_> = names.iter().map(|name| format!("{column} = '{name}'")).collect();
+            if ways.is_empty() {
+                ways.push("1 = 0".into());
+            }
+            branches = each(&branches, &ways);
+        }
         let order = if self.after.is_some() || self.oldest_first { "ASC" } else { "DESC" };
-        format!("{select}{filter} ORDER BY seq {order} LIMIT ${}", place + 1)
+        let page = |select: &str, clauses: &[String]| {
+            let clauses = if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
+            format!("{select}{clauses} ORDER BY seq {order} LIMIT ${limit}")
+        };
+        if let [only] = &branches[..] {
+            return page(select, only);
+        }
+        let branch = |(n, clauses): (usize, &Vec<String>)| {
+            format!("SELECT seq FROM ({}) b{n}", page("SELECT seq FROM audit", clauses))
+        };
+        let union = branches.iter().enumerate().map(branch).collect::<Vec<_>>().join(" UNION ALL ");
+        let chosen = page(&format!("SELECT seq FROM ({union}) chosen"), &[]);
+        page(select, &[format!("seq IN ({chosen})")])
     }
 
     /// Whether every entry fits.
@@ -225,10 +266,22 @@ impl Filter {
         event.is_none() && actor.is_none() && outcome.is_none() && start.is_none() && end.is_none()
     }
 
-    /// The event's name, or how it begins.
-    pub(super) fn event_text(&self) -> Option<String> {
-        self.event.as_ref().map(|event| event.strip_suffix('*').unwrap_or(event).to_owned())
+    /// The event's name, where one is asked for.
+    pub(super) fn one_event(&self) -> Option<&String> {
+        self.event.as_ref().filter(|event| !event.ends_with('*'))
     }
+
+    /// The names that begin as is asked for; `None` where nothing is asked, or everything fits.
+    fn events(&self) -> Option<Vec<&'static str>> {
+        let prefix = self.event.as_ref()?.strip_suffix('*').filter(|prefix| !prefix.is_empty())?;
+        Some(EventName::EVERY.iter().map(|name| name.as_str()).filter(|name| name.starts_with(prefix)).collect())
+    }
+}
+
+/// Each branch with each way added.
+fn each(branches: &[Vec<String>], ways: &[String]) -> Vec<Vec<String>> {
+    let with = |branch: &Vec<String>, way: &String| branch.iter().chain([way]).cloned().collect();
+    branches.iter().flat_map(|branch| ways.iter().map(move |way| with(branch, way))).collect()
 }
 
 /// How many entries of one outcome lie in one bar of a timeline.

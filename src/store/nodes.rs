@@ -7,9 +7,11 @@ statements! {
     /// A node says that it lives.
     BEAT = "INSERT INTO nodes (name, version, keys, started_at, seen_at, beats) VALUES ($1, $2, $3, $4, $5, 1) \
          ON CONFLICT (name) DO UPDATE SET version = excluded.version, keys = excluded.keys, started_at = excluded.started_at, \
-         seen_at = excluded.seen_at, beats = nodes.beats + 1";
+         seen_at = excluded.seen_at, beats = nodes.beats + 1, stopped_at = NULL";
+    /// A node says that it ends.
+    LEAVE = "UPDATE nodes SET seen_at = $2, stopped_at = $2 WHERE name = $1";
     /// All that were heard of since a moment.
-    SINCE = "SELECT name, version, keys, started_at, seen_at, beats FROM nodes WHERE seen_at >= $1 ORDER BY name";
+    SINCE = "SELECT name, version, keys, started_at, seen_at, beats, stopped_at FROM nodes WHERE seen_at >= $1 ORDER BY name";
     /// Those that were not.
     FORGET = "DELETE FROM nodes WHERE seen_at < $1";
     /// How often one was heard of.
@@ -17,7 +19,9 @@ statements! {
 }
 
 row! {
-    NodeRow { name: String, version: String, keys: String, started_at: i64, seen_at: i64, beats: i64 }
+    NodeRow {
+        name: String, version: String, keys: String, started_at: i64, seen_at: i64, beats: i64, stopped_at: Option<i64>
+    }
 }
 
 impl From<NodeRow> for Node {
@@ -29,6 +33,7 @@ impl From<NodeRow> for Node {
             started_at: Moment::from_millis(row.started_at),
             seen_at: Moment::from_millis(row.seen_at),
             beats: row.beats,
+            stopped_at: row.stopped_at.map(Moment::from_millis),
         }
     }
 }
@@ -42,6 +47,26 @@ impl Store {
         let rows: Vec<NodeRow> =
             on_db!(&self.db, pool => sqlx::query_as(SINCE).bind(since.millis()).fetch_all(pool).await?);
         Ok(rows.into_iter().map(Node::from).collect())
+    }
+}
+
+/// A node says that it ends, in order. Its runs stay its own until its lease is over: it may be back before.
+#[derive(Debug)]
+pub struct Leave {
+    /// The node.
+    pub node: String,
+    /// The present moment.
+    pub now: Moment,
+}
+
+impl Act for Leave {
+    type Output = ();
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        on_conn!(batch.conn().await?, conn => {
+            sqlx::query(LEAVE).bind(&self.node).bind(self.now.millis()).execute(conn).await?;
+        });
+        Ok(())
     }
 }
 

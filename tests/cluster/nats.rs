@@ -59,6 +59,27 @@ impl Nats {
         nats
     }
 
+    /// With more in its configuration.
+    pub(crate) fn configured(more: &str) -> Self {
+        let mut nats = Self::on(tempfile::tempdir().unwrap());
+        let store = nats.dir.path().join("jetstream").display().to_string();
+        nats.configure(&format!("jetstream {{ store_dir: {store} }}\n{more}"));
+        nats
+    }
+
+    pub(crate) fn without_jetstream() -> Self {
+        let mut nats = Self::on(tempfile::tempdir().unwrap());
+        nats.configure("");
+        nats
+    }
+
+    fn configure(&mut self, text: &str) {
+        let config = self.dir.path().join("nats.conf");
+        fs::write(&config, format!("listen: 127.0.0.1:{}\n{text}", self.port)).unwrap();
+        self.config = Some(config);
+        self.start_again();
+    }
+
     fn on(dir: tempfile::TempDir) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self { dir, port, config: None, child: None }

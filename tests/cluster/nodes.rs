@@ -227,6 +227,13 @@ fn a_run_is_controlled_from_any_node_and_marked_when_its_node_is_dead() {
     until_status(&a, &root, &id, "completed");
 }
 
+/// Ends a server as an operator does.
+fn end(mut server: Server) {
+    let pid = server.child.id().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert!(server.child.wait().unwrap().success(), "it ended in order");
+}
+
 #[test]
 fn a_second_server_of_one_name_does_not_start_and_the_nodes_are_listed() {
     let Some(mut two) = Two::new() else { return };
@@ -240,7 +247,13 @@ fn a_second_server_of_one_name_does_not_start_and_the_nodes_are_listed() {
     assert!(listed().iter().all(|node| node["state"] == "lives" && node["version"] == env!("CARGO_PKG_VERSION")));
     let page = a.http().call(&two.sites[0].token(ROOT), "GET", "/keys", "").unwrap();
     assert!(page.status == 200 && page.body.contains("<h2 id=\"nodes\">Nodes</h2>"), "{page:?}");
+    end(b);
+    let states = || listed().iter().map(|node| node["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(states(), ["lives", "stopped"]);
+    let b = two.sites[1].start();
+    assert!(until(Duration::from_secs(10), || states() == ["lives", "lives"]), "{:?}", states());
     drop(b);
+    assert_eq!(states(), ["lives", "lives"], "one that was killed could not say so");
     two.sites[1].env.push(("LOKI_CLUSTER_NODE", "a".to_owned()));
     let (code, said) = does_not_start(&two.sites[1]);
     assert_eq!(code, 14, "{said}");
@@ -382,10 +395,8 @@ fn a_rolling_restart_under_load_fails_no_request_and_loses_nothing() {
     };
     enough();
     let mut restarted = Vec::new();
-    for (site, mut server) in two.sites.iter().zip([a, b]) {
-        let pid = server.child.id().to_string();
-        std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(server.child.wait().unwrap().success(), "it ended in order");
+    for (site, server) in two.sites.iter().zip([a, b]) {
+        end(server);
         enough();
         restarted.push(site.start());
         enough();

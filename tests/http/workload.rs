@@ -77,7 +77,7 @@ fn github(sub: &str, iss: &str, clock: &Clock) -> Value {
     with(claims(iss, AUDIENCE, sub, clock), more)
 }
 
-const PLATFORMS: [Platform; 9] = [
+const PLATFORMS: [Platform; 12] = [
     Platform {
         name: "Auth0, whose issuer ends in a slash",
         path: "/",
@@ -89,6 +89,52 @@ const PLATFORMS: [Platform; 9] = [
         narrow: |c| c["scope"] = json!("read:x no-request:certificates"),
         refused: 403,
         id: "auth0:app@clients",
+    },
+    Platform {
+        name: "Auth0, by its preset",
+        path: "/",
+        entry: |iss| json!({"preset": "auth0", "issuer": iss, "audience": AUDIENCE, "required_scopes": ["request:certificates"], "rules": [{"claims": {"azp": "app"}}]}),
+        claims: |iss, clock| {
+            let more = json!({"azp": "app", "gty": "client-credentials", "scope": "read:x request:certificates"});
+            with(claims(iss, AUDIENCE, "app@clients", clock), more)
+        },
+        narrow: |c| c["azp"] = json!("another-app"),
+        refused: 403,
+        id: "auth0:app@clients",
+    },
+    Platform {
+        name: "a job of GitLab on a protected branch",
+        path: "",
+        entry: |iss| {
+            let rule = json!({"claims": {"project_id": 42, "ref_protected": true}});
+            json!({"preset": "gitlab", "issuer": iss, "audience": AUDIENCE, "rules": [rule]})
+        },
+        claims: |iss, clock| {
+            let more = json!({
+                "project_id": "42", "project_path": "acme/app", "namespace_id": "7", "namespace_path": "acme",
+                "pipeline_id": "1001", "job_id": "2002", "ref": "main", "ref_type": "branch", "ref_protected": "true",
+                "sha": "abc123", "jti": "gitlab-1",
+            });
+            with(claims(iss, AUDIENCE, "project_path:acme/app:ref_type:branch:ref:main", clock), more)
+        },
+        narrow: |c| c["ref_protected"] = json!("false"),
+        refused: 403,
+        id: "gitlab:project_path:acme/app:ref_type:branch:ref:main",
+    },
+    Platform {
+        name: "a service account of a cluster of one's own",
+        path: "",
+        entry: |iss| {
+            let rule = json!({"claims": {"sub": "system:serviceaccount:ci:runner"}});
+            json!({"preset": "kubernetes", "issuer": iss, "audience": AUDIENCE, "rules": [rule]})
+        },
+        claims: |iss, clock| {
+            let place = json!({"namespace": "ci", "serviceaccount": {"name": "runner", "uid": "uid-1"}});
+            with(claims(iss, AUDIENCE, "system:serviceaccount:ci:runner", clock), json!({"kubernetes.io": place}))
+        },
+        narrow: |c| c["sub"] = json!("system:serviceaccount:ci:runner-2"),
+        refused: 403,
+        id: "kubernetes:system:serviceaccount:ci:runner",
     },
     Platform {
         name: "Entra, version 2.0",

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     actions::{ActError, App},
-    cluster::{disk, envelope::Ring},
+    cluster::{
+        disk,
+        envelope::{self, Ring},
+    },
     domain::{
         event::{EventName, Origin},
         identity::{Caller, ManageKeys},
@@ -25,6 +28,17 @@ pub struct Seen {
     pub revision: u64,
     /// Its keys; the first signs.
     pub keys: Vec<String>,
+    /// The fingerprint of the bootstrap token that sealed it.
+    pub sealed_under: String,
+}
+
+/// A ring that was put into NATS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// As it is there now.
+    pub seen: Seen,
+    /// The fingerprint of the token that sealed what was there before, if anything was.
+    pub before: Option<String>,
 }
 
 /// What there is.
@@ -38,8 +52,9 @@ pub struct Overview {
     pub tokens: Vec<String>,
 }
 
-fn seen(ring: &Ring, keys: &[SigningKey]) -> Seen {
-    Seen { revision: ring.revision, keys: keys.iter().map(|key| key.kid().to_owned()).collect() }
+fn seen(ring: &Ring, keys: &[SigningKey], sealed: &[u8]) -> Seen {
+    let sealed_under = envelope::sealed_under(sealed).unwrap_or_default();
+    Seen { revision: ring.revision, keys: keys.iter().map(|key| key.kid().to_owned()).collect(), sealed_under }
 }
 
 fn shares(app: &App) -> Result<&Share, ActError> {
@@ -58,12 +73,12 @@ pub async fn overview(app: &App, _: &Caller<ManageKeys>) -> Result<Overview, Act
     let share = shares(app)?;
     let nats = async {
         let Some(found) = share.bucket().await?.get().await? else { return Ok(None) };
-        share.open(&found.value, &share.in_nats()).map(|(ring, keys)| Some(seen(&ring, &keys)))
+        share.open(&found.value, &share.in_nats()).map(|(ring, keys)| Some(seen(&ring, &keys, &found.value)))
     };
     let copy = || {
         let Some(held) = share.copy()? else { return Ok(None) };
         let (ring, keys) = share.open(&held.sealed, "")?;
-        Ok(Some(seen(&ring, &keys)))
+        Ok(Some(seen(&ring, &keys, &held.sealed)))
     };
     Ok(Overview { nats: nats.await, copy: copy(), tokens: share.fingerprints() })
 }
@@ -88,7 +103,7 @@ pub async fn fetch(app: &App, _: &Caller<ManageKeys>) -> Result<Seen, ActError> 
         )));
     }
     disk::save(&share.settings.file, &found.value).map_err(refused)?;
-    Ok(seen(&ring, &keys))
+    Ok(seen(&ring, &keys, &found.value))
 }
 
 /// Puts a ring into NATS: where there is none, the keys of a file, this node's copy, or a new key; where there is one, the same
@@ -96,12 +111,13 @@ pub async fn fetch(app: &App, _: &Caller<ManageKeys>) -> Result<Seen, ActError> 
 ///
 /// # Errors
 /// [`ActError::Conflict`] says what is in the way; NATS holds what it held then.
-pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -> Result<Seen, ActError> {
+pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -> Result<Published, ActError> {
     let (share, now) = (shares(app)?, app.now());
     let by = By { actor: who.identity().actor.clone(), origin: Origin::default(), at: now };
     let bucket = share.bucket().await.map_err(refused)?;
     let found = bucket.get().await.map_err(refused)?;
     let copy = share.copy().map_err(refused)?;
+    let before = found.as_ref().and_then(|found| envelope::sealed_under(&found.value));
     let there = found.as_ref().map(|found| share.open(&found.value, &share.in_nats()));
     let (ring, why) = match (there, copy, file) {
         (Some(_), _, Some(_)) => {
@@ -133,9 +149,9 @@ pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -
         return Err(ActError::Conflict("another node changed the signing keys at the same time; look again".into()));
     }
     let (ring, keys) = share.open(&held.sealed, &share.in_nats()).map_err(refused)?;
-    let shown = seen(&ring, &keys);
+    let shown = seen(&ring, &keys, &held.sealed);
     let actor = by.actor.clone();
     observe(app, &keyring(keys), by).await?;
     tell(&app.store, (now, actor), EventName::KeysSynced, &ring, why).await?;
-    Ok(shown)
+    Ok(Published { seen: shown, before })
 }

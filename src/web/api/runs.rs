@@ -149,7 +149,7 @@ impl StartBody {
 /// What became of a control request.
 #[derive(Debug, serde::Serialize, ToSchema)]
 pub(in crate::web) struct Controlled {
-    /// Always true; a refusal is a problem.
+    /// Whether it is so. False for a run whose command could not be started; a refusal is a problem.
     success: bool,
     /// What happened, for people.
     message: String,
@@ -166,7 +166,7 @@ pub(in crate::web) struct Controlled {
 impl Controlled {
     fn of(run: &Run, position: Option<usize>, message: String) -> Self {
         let (run_id, status) = (run.id.to_string(), run.state.as_str());
-        Self { success: true, message, run_id, status, pid: run.pid, position }
+        Self { success: run.state != RunState::Failed, message, run_id, status, pid: run.pid, position }
     }
 
     fn started(placed: &Placed) -> Self {

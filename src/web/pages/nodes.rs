@@ -16,7 +16,7 @@ pub(super) struct NodeView {
     pub(super) version: String,
     pub(super) kid: String,
     pub(super) short: String,
-    pub(super) lives: bool,
+    pub(super) state: &'static str,
     pub(super) seen: When,
 }
 
@@ -28,7 +28,7 @@ impl NodeView {
             version: node.version.clone(),
             short: kid.chars().take(16).collect(),
             kid,
-            lives: node.may_live(lease, now),
+            state: node.state(lease, now).as_str(),
             seen: node.seen_at.into(),
         }
     }
