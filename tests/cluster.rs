@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "cluster/database.rs"]
 mod database;
+#[path = "cluster/hostile.rs"]
+mod hostile;
 #[expect(dead_code, reason = "other tests ask more of it")]
 #[path = "durability/http.rs"]
 mod http;

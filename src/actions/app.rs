@@ -10,6 +10,7 @@ use super::{
     happenings::Happenings,
     keys::{self, KeysRefused, share::Share},
     listener::{Listener, ListenerRefused},
+    nodes::LastBeat,
     runs::foreman::Foreman,
     sign_in::AdminLink,
 };
@@ -70,6 +71,8 @@ pub struct App {
     pub admin_link: AdminLink,
     /// When it started.
     pub started_at: Moment,
+    /// When it last told the other nodes that it lives.
+    pub last_beat: LastBeat,
 }
 
 /// Why an instance cannot start.
@@ -125,6 +128,7 @@ impl App {
             listener,
             revocation_list: LastList::default(),
             started_at: clock.now(),
+            last_beat: LastBeat::default(),
             sinks: Lags::default(),
             admin_link: AdminLink::default(),
             foreman: Foreman::new(&settings.runs),

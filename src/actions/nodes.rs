@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     },
     store::{
         Engine, StoreError,
-        nodes::{Beat, Leave},
+        nodes::{Beat, Heard, Leave},
         runs::lost::Bury,
     },
 };
@@ -23,12 +24,12 @@ use crate::{
 /// Nodes that were not heard of for so long are not shown any more, and forgotten.
 const REMEMBERED: Duration = Duration::from_hours(24 * 7);
 
-/// The nodes that were heard of within a week, by name.
+/// The nodes that were heard of within a week.
 ///
 /// # Errors
 /// When the database cannot say.
-pub async fn list(app: &App, _: &Caller<ManageKeys>) -> Result<Vec<Node>, ActError> {
-    Ok(app.store.nodes(app.now().minus(REMEMBERED)).await?)
+pub async fn list(app: &App, _: &Caller<ManageKeys>) -> Result<Heard, ActError> {
+    Ok(app.store.nodes(REMEMBERED, app.now()).await?)
 }
 
 /// Those that may live.
@@ -36,8 +37,7 @@ pub async fn list(app: &App, _: &Caller<ManageKeys>) -> Result<Vec<Node>, ActErr
 /// # Errors
 /// When the database cannot say.
 pub(super) async fn living(app: &App) -> Result<Vec<Node>, StoreError> {
-    let now = app.now();
-    let mut nodes = app.store.nodes(now.minus(REMEMBERED)).await?;
+    let Heard { mut nodes, now } = app.store.nodes(REMEMBERED, app.now()).await?;
     nodes.retain(|node| node.may_live(app.settings.cluster.lease, now));
     Ok(nodes)
 }
@@ -53,6 +53,22 @@ pub async fn leave(app: &App) -> Result<(), StoreError> {
     app.store.act(Leave { node: app.store.node().to_owned(), now: app.now() }).await
 }
 
+/// When this node last said that it lives. While it cannot, it cannot write, and others take it for dead.
+#[derive(Debug, Default)]
+pub struct LastBeat(Mutex<Option<(Instant, u64)>>);
+
+impl LastBeat {
+    fn note(&self, commits: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), commits));
+    }
+
+    /// Whether it has said so before and not within the lease, nor written anything else since; by the store's commits.
+    pub fn is_overdue(&self, lease: Duration, commits: u64) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|(at, then)| at.elapsed() >= lease && then == commits)
+    }
+}
+
 /// What was seen of the others: how often each was heard of, and since when that stands still by our own clock.
 #[derive(Debug, Default)]
 pub struct Neighbours(HashMap<String, (i64, Instant)>);
@@ -64,8 +80,9 @@ impl Neighbours {
     /// When the database cannot take it.
     pub async fn look(&mut self, app: &App) -> Result<(), StoreError> {
         let now = app.now();
-        app.store.act(Beat { node: ourselves(app, now), forget_before: now.minus(REMEMBERED) }).await?;
-        let nodes = app.store.nodes(now.minus(REMEMBERED)).await?;
+        app.store.act(Beat { node: ourselves(app, now), remembered: REMEMBERED }).await?;
+        app.last_beat.note(app.store.commits());
+        let Heard { nodes, .. } = app.store.nodes(REMEMBERED, now).await?;
         for dead in self.silent(&nodes, app.store.node(), app.settings.cluster.lease, Instant::now()) {
             let event = NewEvent::new(now, EventName::NodeLost, Actor::system());
             let lost = app.store.act(Bury { node: dead.name.clone(), beats: dead.beats, event }).await?;

@@ -14,13 +14,14 @@ use super::{
 use crate::{
     actions::{
         keys::{
-            share::ShareRefused,
+            ring::ShareRefused,
             shared::{Published, Seen, fetch, overview, publish},
         },
         nodes,
     },
     cluster::envelope::Token,
     domain::{entropy::Entropy, node::Node, time::Moment},
+    store::nodes::Heard,
 };
 
 #[derive(Debug, Subcommand)]
@@ -167,7 +168,7 @@ fn show(common: &Common, overview: &crate::actions::keys::shared::Overview) -> D
 
 async fn list(common: &Common) -> Done {
     let (app, who) = local_app(&sources(common)).await?;
-    let (nodes, now) = (nodes::list(&app, &permit(&who)?).await?, app.now());
+    let Heard { nodes, now } = nodes::list(&app, &permit(&who)?).await?;
     let lease = app.settings.cluster.lease;
     let state = |node: &Node| node.state(lease, now).as_str();
     if common.json {

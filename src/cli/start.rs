@@ -15,7 +15,7 @@ use crate::{
         App,
         app::StartError,
         background, evidence, happenings,
-        keys::{KeysRefused, share::ShareRefused},
+        keys::{KeysRefused, ring::ShareRefused},
         nodes,
         runs::{self, Input, StartRequest, foreman},
     },

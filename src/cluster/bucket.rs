@@ -129,7 +129,7 @@ impl Bucket {
     fn refused(&self, what: &'static str, error: &dyn std::error::Error) -> BucketError {
         let mut why = said(error);
         // Nobody listens where JetStream would.
-        if why.contains("no responders") || why.contains("not enabled") {
+        if why.contains("no responders") || why.contains("JetStream resource does not exist") {
             why = format!(
                 "its JetStream does not answer ({why}); is it on? (nats-server -js, or jetstream {{}} in its file)"
             );

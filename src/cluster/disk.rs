@@ -3,9 +3,11 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
+
+use rustix::{fs::OFlags, process::geteuid};
 
 use super::envelope::LONGEST;
 
@@ -24,6 +26,11 @@ pub enum DiskError {
         /// What it may have.
         expected: u32,
     },
+    /// A link, a pipe, a device, or somebody else's.
+    #[error(
+        "cluster.key_file: {0} is not a file of this node's own; move it away, and the node takes the keys from NATS again"
+    )]
+    Strange(String),
     /// The file system.
     #[error("cluster.key_file: {0}: {1}")]
     File(String, io::Error),
@@ -49,11 +56,19 @@ fn directory(path: &Path) -> &Path {
 pub fn load(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     let named = |path: &Path, e| DiskError::File(path.display().to_string(), e);
     // Judged by what was opened, not by what the name means a moment later.
-    let mut file = match File::open(path) {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let strange = || DiskError::Strange(path.display().to_string());
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => return Err(strange()),
         Err(e) => return Err(named(path, e)),
     };
+    let about = file.metadata().map_err(|e| named(path, e))?;
+    let (us, root) = (geteuid().as_raw(), geteuid().is_root());
+    if !about.is_file() || (about.uid() != us && !root) {
+        return Err(strange());
+    }
     check_mode(path, &file, 0o600)?;
     let dir = directory(path);
     check_mode(dir, &File::open(dir).map_err(|e| named(dir, e))?, 0o700)?;
@@ -107,6 +122,13 @@ mod tests {
         assert_eq!(load(&path).unwrap().unwrap(), b"two");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let link = home.path().join("cluster/link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let pipe = home.path().join("cluster/pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for strange in [&link, &pipe] {
+            assert!(matches!(load(strange), Err(DiskError::Strange(_))), "{strange:?}");
+        }
         for (loose, to, tight) in [(path.as_path(), 0o640, 0o600), (path.parent().unwrap(), 0o750, 0o700)] {
             fs::set_permissions(loose, fs::Permissions::from_mode(to)).unwrap();
             let refused = load(&path).unwrap_err().to_string();

@@ -59,6 +59,11 @@ struct Envelope {
     sealed: String,
 }
 
+#[derive(Deserialize)]
+struct Versioned {
+    version: u8,
+}
+
 /// A value is no ring that this node can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unopened {
@@ -163,10 +168,12 @@ pub fn open(sealed: &[u8], place: &Place, tokens: &[Token]) -> Result<Ring, Unop
     if sealed.len() > LONGEST {
         return Err(Unopened::Shape);
     }
-    let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| Unopened::Shape)?;
-    if envelope.version != VERSION {
-        return Err(Unopened::Version(envelope.version));
+    // First: what the next version writes beside its number is its own affair.
+    let Versioned { version } = serde_json::from_slice(sealed).map_err(|_| Unopened::Shape)?;
+    if version != VERSION {
+        return Err(Unopened::Version(version));
     }
+    let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| Unopened::Shape)?;
     let bytes = |text: &str| BASE64.decode(text.as_bytes()).map_err(|_| Unopened::Shape);
     let (salt, nonce, body) = (bytes(&envelope.salt)?, bytes(&envelope.nonce)?, bytes(&envelope.sealed)?);
     let Some(token) = tokens.iter().find(|token| token.fingerprint == envelope.token) else {
@@ -239,9 +246,12 @@ mod tests {
         assert_eq!(changed("sealed", BASE64.encode(&[0; 60]).into()), Err(Unopened::Changed));
         assert_eq!(changed("sealed", "".into()), Err(Unopened::Changed));
         assert_eq!(changed("version", 2.into()), Err(Unopened::Version(2)));
+        let open = |text: &str| open(text.as_bytes(), &home, &tokens);
+        assert_eq!(open(r#"{"version": 2, "kdf": "another"}"#), Err(Unopened::Version(2)));
+        assert_eq!(open(r#"{"version": 1, "kdf": "another"}"#), Err(Unopened::Shape));
         assert!(matches!(changed("token", "00000000".into()), Err(Unopened::Token { .. })));
         for nonsense in [String::new(), "{}".into(), "-----BEGIN".into(), " ".repeat(LONGEST + 1)] {
-            assert_eq!(open(nonsense.as_bytes(), &home, &tokens), Err(Unopened::Shape));
+            assert_eq!(open(&nonsense), Err(Unopened::Shape));
         }
     }
 }

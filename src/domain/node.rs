@@ -15,12 +15,12 @@ pub struct Node {
     pub keys: Vec<String>,
     /// Since when it runs, by its own clock.
     pub started_at: Moment,
-    /// When it was heard of last, by its own clock.
+    /// When it was heard of last, by the database's clock.
     pub seen_at: Moment,
-    /// How often it was heard of. Whoever sees this stand still for a lease, by their own clock, knows that it is dead
-    /// whatever its clock shows.
+    /// Grows each time that it is heard of. Whoever sees this stand still for a lease, by their own clock, knows that it is
+    /// dead whatever any clock shows.
     pub beats: i64,
-    /// When it said that it ends, by its own clock. Of no meaning once it was heard of again.
+    /// When it said that it ends, by the database's clock. Of no meaning once it was heard of again.
     pub stopped_at: Option<Moment>,
 }
 

@@ -42,6 +42,8 @@ pub(super) const LOCK_CHAIN: &str = "SELECT pg_advisory_xact_lock(7815264305)";
 /// On PostgreSQL: tells the other processes, with the commit, that somebody lost a right.
 pub(super) const TELL_OTHERS: &str =
     "SELECT pg_notify('lokid_rights', (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint::text)";
+/// On PostgreSQL: its own clock, in milliseconds.
+pub(super) const MOMENT: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
 /// On PostgreSQL: the microseconds since what was told then.
 pub(super) const SINCE_TOLD: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint - $1";
 

@@ -152,6 +152,11 @@ impl Store {
         self.committed.clone()
     }
 
+    /// How many commits there were so far, as [`Self::committed`] tells of them.
+    pub fn commits(&self) -> u64 {
+        *self.committed.borrow()
+    }
+
     /// What this process is called in the audit log.
     pub fn node(&self) -> &str {
         &self.node

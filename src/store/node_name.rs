@@ -19,13 +19,18 @@ fn number(name: &str) -> i64 {
 }
 
 /// Takes the name; `false` when another session holds it.
-pub(super) async fn take(conn: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+async fn take(conn: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar(TRY).bind(number(name)).fetch_one(conn).await
 }
 
 /// Takes the name, also after a while.
 pub(super) async fn take_patiently(conn: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
-    let until = tokio::time::Instant::now() + PATIENCE;
+    take_within(conn, name, PATIENCE).await
+}
+
+/// Takes the name within a while; `false` when another session holds it all the time.
+pub(super) async fn take_within(conn: &mut PgConnection, name: &str, patience: Duration) -> sqlx::Result<bool> {
+    let until = tokio::time::Instant::now() + patience;
     loop {
         if take(conn, name).await? {
             return Ok(true);

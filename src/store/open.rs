@@ -3,7 +3,7 @@
 use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, SqlStr, SqliteConnection,
+    ConnectOptions as _, Connection as _, Executor as _, PgConnection, SqlStr, SqliteConnection,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
     sqlite::SqlitePoolOptions,
@@ -76,6 +76,19 @@ fn migrator(engine: Engine) -> Migrator {
     Migrator::with_migrations(list.iter().map(migration).collect())
 }
 
+/// What PostgreSQL is asked of every connection. A node that freezes or falls silent within a transaction holds the lock
+/// of the log that all nodes append to: the server ends such a connection, and notices one whose machine is gone.
+const SESSION: [(&str, &str); 6] = [
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "15s"),
+];
+/// The writer gives a lock up that does not come; whoever waits is told that it is unavailable.
+const BOUNDED: &str = "SET lock_timeout = '5s'";
+
 /// How the writer gets a new connection after it lost the old one.
 pub(super) enum Reopen {
     Sqlite(PathBuf),
@@ -90,10 +103,14 @@ impl Reopen {
                 Self::Sqlite(path) => Conn::Sqlite(sqlite::options(path).connect().await?),
                 Self::Postgres(options, name) => {
                     let mut conn = PgConnection::connect_with(options).await?;
+                    conn.execute(BOUNDED).await?;
+                    // Two servers of one name would take each other's runs for their own. PostgreSQL may need a
+                    // moment to notice that our old connection is gone.
                     if let Some(name) = name
-                        && !node_name::take(&mut conn, name).await?
+                        && !node_name::take_within(&mut conn, name, Duration::from_secs(4)).await?
                     {
                         tracing::error!(node = %name, "another server works under this node's name (cluster.node)");
+                        return Err(sqlx::Error::Protocol(format!("another server is the node {name}")));
                     }
                     Conn::Postgres(conn)
                 }
@@ -141,10 +158,7 @@ impl Store {
             move |source| OpenError::Connect { name, source }
         };
         let options: PgConnectOptions = url.parse().map_err(connect_error("(database.url)"))?;
-        let options = options
-            .statement_cache_capacity(PREPARED)
-            .disable_statement_logging()
-            .options([("statement_timeout", "30s")]);
+        let options = options.statement_cache_capacity(PREPARED).disable_statement_logging().options(SESSION);
         let name = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or(""));
         let mut conn = PgConnection::connect_with(&options).await.map_err(connect_error(&name))?;
         if is_server && !node_name::take_patiently(&mut conn, &node).await.map_err(connect_error(&name))? {
@@ -153,6 +167,7 @@ impl Store {
         // During a rolling upgrade a node of the version before is restarted on tables of the next, which only add.
         let mut migrator = migrator(Engine::Postgres);
         migrator.set_ignore_missing(true).run(&mut conn).await?;
+        conn.execute(BOUNDED).await.map_err(connect_error(&name))?;
         let pool = PgPoolOptions::new()
             .max_connections(10)
             .acquire_timeout(Duration::from_secs(5))
@@ -180,7 +195,11 @@ async fn migrate_sqlite(conn: &mut SqliteConnection) -> Result<(), MigrateError>
 }
 
 /// After this long without a word the listener's connection is asked for a sign of life.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(250);
+/// When that does not come within this, nothing is believed until it does.
+const DOUBT: Duration = Duration::from_millis(100);
+/// When it does not come within this, the connection is given up.
+const LOST: Duration = Duration::from_secs(1);
 
 /// Where what is heard goes.
 struct Ears {
@@ -220,7 +239,7 @@ async fn hears(listener: &mut PgListener, ears: &Ears) -> bool {
             ears.rights.advance();
             if let Ok(told_at) = heard.payload().parse::<i64>() {
                 let asked = sqlx::query_scalar::<_, i64>(ledger::SINCE_TOLD).bind(told_at).fetch_one(listener);
-                let Ok(Ok(took)) = tokio::time::timeout(SILENCE, asked).await else { return false };
+                let Some(took) = answers(asked, &ears.rights).await else { return false };
                 ears.rights.propagation.add(Duration::from_micros(took.try_into().unwrap_or_default()));
             }
         }
@@ -228,8 +247,20 @@ async fn hears(listener: &mut PgListener, ears: &Ears) -> bool {
         Ok(_) => return false,
         Err(_silence) => {
             let asked = sqlx::query(statements::PING).execute(listener);
-            return matches!(tokio::time::timeout(SILENCE, asked).await, Ok(Ok(_)));
+            return answers(asked, &ears.rights).await.is_some();
         }
     }
     true
+}
+
+/// What the listener's connection answers. While it does not, nothing is believed; what is said meanwhile waits in it.
+async fn answers<T>(asked: impl Future<Output = sqlx::Result<T>>, rights: &Rights) -> Option<T> {
+    tokio::pin!(asked);
+    if let Ok(answer) = tokio::time::timeout(DOUBT, &mut asked).await {
+        return answer.ok();
+    }
+    rights.set_deaf(true);
+    let answer = tokio::time::timeout(LOST, asked).await.ok()?.ok()?;
+    rights.set_deaf(false);
+    Some(answer)
 }

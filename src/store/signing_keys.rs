@@ -112,6 +112,8 @@ pub struct Observe {
     pub ring: Vec<GivenKey>,
     /// Who looked.
     pub by: By,
+    /// Why keys are gone from it, where that is known.
+    pub why: &'static str,
 }
 
 impl Act for Observe {
@@ -136,7 +138,7 @@ impl Act for Observe {
         }
         for key in known.iter().map(|k| &k.record).filter(|k| k.state() != KeyState::Gone) {
             if !self.ring.iter().any(|given| given.kid == key.kid) {
-                remove(batch, key, "", &self.by).await?;
+                remove(batch, key, self.why, &self.by).await?;
                 changed = true;
             }
         }

@@ -153,7 +153,7 @@ fn limits_count_on_each_node_or_where_that_is_configured_on_all_together() {
 }
 
 /// A command that works until a file appears.
-fn with_runs(two: &mut Two) {
+pub(crate) fn with_runs(two: &mut Two) {
     for site in &mut two.sites {
         std::fs::write(site.dir.join("work.sh"), "echo $$; until [ -e done ]; do sleep 0.05; done").unwrap();
         std::fs::write(site.dir.join("prd.md"), "- paint the door").unwrap();
@@ -161,17 +161,17 @@ fn with_runs(two: &mut Two) {
     }
 }
 
-fn start_run(server: &Server, root: &str) -> String {
+pub(crate) fn start_run(server: &Server, root: &str) -> String {
     let started = server.http().call(root, "POST", "/api/control/start", r#"{"prd": "./prd.md"}"#).unwrap();
     assert_eq!(started.status, 200, "{}", started.body);
     started.json()["run_id"].as_str().unwrap().to_owned()
 }
 
-fn run_of(server: &Server, root: &str, id: &str) -> Value {
+pub(crate) fn run_of(server: &Server, root: &str, id: &str) -> Value {
     server.http().call(root, "GET", &format!("/api/v2/runs/{id}"), "").unwrap().json()
 }
 
-fn until_status(server: &Server, root: &str, id: &str, status: &str) -> Value {
+pub(crate) fn until_status(server: &Server, root: &str, id: &str, status: &str) -> Value {
     let mut run = Value::Null;
     let is_so = until(Duration::from_secs(20), || {
         run = run_of(server, root, id);

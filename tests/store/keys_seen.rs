@@ -8,7 +8,7 @@ use crate::support::{on_threads, values::at};
 /// A file's ring as somebody saw it.
 fn seen(kids: &[&str], seconds: i64) -> Observe {
     let given = |kid: &&str| GivenKey { kid: (*kid).to_owned(), alg: "ES256".to_owned() };
-    Observe { ring: kids.iter().map(given).collect(), by: by(at(seconds)) }
+    Observe { ring: kids.iter().map(given).collect(), by: by(at(seconds)), why: "" }
 }
 
 each_engine! {

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
-    share::{Held, is_newer, keyring, tell},
+    ring::{ShareRefused, is_newer, keyring, published, tell},
+    share::Held,
     watch::{by_system, observe, rotate_when_due},
 };
 use crate::{
@@ -63,28 +64,40 @@ impl Follower {
         };
         // Both: a bucket that was made anew counts from the beginning.
         if held.number == Some(found.number) && held.sealed == found.value {
+            share.set_disputed(false);
             return self.note_first(app).await;
         }
         match share.open(&found.value, &share.in_nats()) {
             Ok((ring, keys)) if is_newer(&ring, &held.ring) => {
-                let new = keyring(keys);
+                let new = match published(&app.store, keys).await? {
+                    Ok(keys) => keyring(keys),
+                    Err(kid) => {
+                        let why = ShareRefused::Gone(share.in_nats(), kid).to_string();
+                        return self.refuse(app, bucket, held, (&found, &why, true)).await;
+                    }
+                };
                 observe(app, &new, by_system(app)).await?;
                 share.keep(&found.value);
                 app.keys.store(Arc::new(new));
                 *held = Held { ring, sealed: found.value, number: Some(found.number) };
                 self.has_observed = true;
+                share.set_disputed(false);
             }
             Ok((ring, _)) if ring == held.ring => {
                 // Sealed anew, perhaps under another token.
                 share.keep(&found.value);
                 (held.sealed, held.number) = (found.value, Some(found.number));
+                share.set_disputed(false);
                 self.note_first(app).await?;
             }
             Ok((ring, _)) => {
                 let why = format!("revision {} is older than {}", ring.revision, held.ring.revision);
                 self.refuse(app, bucket, held, (&found, &why, true)).await?;
             }
-            Err(e) => self.refuse(app, bucket, held, (&found, &e.to_string(), !e.may_be_right())).await?,
+            Err(e) => {
+                share.set_disputed(true);
+                self.refuse(app, bucket, held, (&found, &e.to_string(), !e.may_be_right())).await?;
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod follow;
+pub mod ring;
 pub mod share;
 pub mod shared;
 mod steps;
@@ -16,7 +17,8 @@ use std::{path::Path, sync::Arc};
 use zeroize::Zeroizing;
 
 use self::{
-    share::{Share, ShareRefused},
+    ring::ShareRefused,
+    share::Share,
     steps::{chosen, full},
 };
 use super::{ActError, App, nodes};

@@ -10,78 +10,37 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Mutex, OnceCell},
-    time::Instant,
+use super::{
+    Asked, KeysRefused,
+    ring::{ShareRefused, is_newer, keyring, keys_of, published, ring_of, tell},
+    steps::change,
+    watch::{observe, observe_because},
 };
-use zeroize::Zeroizing;
-
-use super::{Asked, KeysRefused, steps::change, watch::observe};
 use crate::{
     actions::{ActError, App},
     cluster::{
         bucket::{Access, Bucket, BucketError},
-        disk::{self, DiskError},
+        disk,
         envelope::{self, Place, Ring, Token, Unopened},
     },
     config::{self, psk::random_bytes},
     domain::{
         entropy::Entropy,
-        event::{Actor, EventName, NewEvent, Outcome},
+        event::{Actor, EventName},
         time::Moment,
     },
-    keys::{
-        keyring::Keyring,
-        sign::{KeyRefused, SigningKey},
-    },
-    store::{Store, StoreError, ledger::Append, signing_keys::By},
+    keys::{keyring::Keyring, sign::SigningKey},
+    store::{Store, signing_keys::By},
+};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    time::Instant,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Tries of a step when others change the ring at the same time.
 const TRIES: usize = 5;
-
-/// The keys that the nodes share cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum ShareRefused {
-    /// NATS.
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
-    /// This node's copy.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// Nobody has published a key.
-    #[error(
-        "no signing key is in NATS (bucket {bucket}, key {key}) after {waited:?}; start one node with cluster.leader: true, \
-         or run: lokid cluster key publish"
-    )]
-    NoLeader {
-        /// The bucket.
-        bucket: String,
-        /// The key.
-        key: String,
-        /// For how long it was looked for.
-        waited: Duration,
-    },
-    /// A ring under another bootstrap token.
-    #[error("the signing keys {0} cannot be opened with cluster.bootstrap_token_file: {1}")]
-    WrongToken(String, Unopened),
-    /// No ring at all.
-    #[error("the signing keys {0} cannot be used: {1}")]
-    Unopened(String, Unopened),
-    /// A ring of something else than keys.
-    #[error("the signing keys {0} cannot be used: {1}")]
-    Keys(String, KeyRefused),
-}
-
-impl ShareRefused {
-    /// Whether this node may be the one that is late: another bootstrap token, or a ring of the next version. Nothing
-    /// of theirs is overwritten.
-    pub(super) const fn may_be_right(&self) -> bool {
-        matches!(self, Self::WrongToken(..) | Self::Unopened(_, Unopened::Version(_)))
-    }
-}
 
 /// What this node holds.
 #[derive(Debug, Clone)]
@@ -103,23 +62,7 @@ pub struct Share {
     bucket: OnceCell<Bucket>,
     pub(super) held: Mutex<Option<Held>>,
     is_away: AtomicBool,
-}
-
-/// Whether a ring counts more than another. The bodies decide only where two were made apart from each other, the same
-/// way on every node.
-pub(super) fn is_newer(a: &Ring, b: &Ring) -> bool {
-    (a.revision, &a.body[..]) > (b.revision, &b.body[..])
-}
-
-pub(super) fn ring_of(keys: &[SigningKey], revision: u64) -> Ring {
-    let text: String = keys.iter().map(|key| key.to_pem().as_str().to_owned()).collect();
-    let kid = keys.first().map(|key| key.kid().to_owned()).unwrap_or_default();
-    Ring { revision, kid, body: Zeroizing::new(text.into_bytes()) }
-}
-
-fn keys_of(ring: &Ring) -> Result<Vec<SigningKey>, KeyRefused> {
-    let keys = SigningKey::read_all(std::str::from_utf8(&ring.body).map_err(|_| KeyRefused::Nothing)?)?;
-    if keys[0].kid() == ring.kid { Ok(keys) } else { Err(KeyRefused::Nothing) }
+    is_disputed: AtomicBool,
 }
 
 impl Share {
@@ -142,12 +85,22 @@ impl Share {
             bucket: OnceCell::new(),
             held: Mutex::new(None),
             is_away: AtomicBool::new(false),
+            is_disputed: AtomicBool::new(false),
         }
     }
 
     /// Whether NATS did not answer when it was asked last.
     pub fn is_away(&self) -> bool {
         self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Whether what NATS holds was refused when it was looked at last.
+    pub fn is_disputed(&self) -> bool {
+        self.is_disputed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_disputed(&self, disputed: bool) {
+        self.is_disputed.store(disputed, Ordering::Relaxed);
     }
 
     /// Notes whether NATS answers. Whether that is new.
@@ -197,7 +150,7 @@ impl Share {
     /// # Errors
     /// [`KeysRefused`]: at once when the bootstrap token is wrong, else after `cluster.wait`.
     pub(super) async fn begin(&self, store: &Store, now: Moment) -> Result<Keyring, KeysRefused> {
-        let begun = if self.is_server { self.wait_for_ring().await } else { self.look_up().await };
+        let begun = if self.is_server { self.wait_for_ring(store).await } else { self.look_up().await };
         let (held, differed) = match begun {
             Ok(begun) => begun,
             Err(e) if !self.is_server => {
@@ -210,6 +163,7 @@ impl Share {
             tell(store, (now, Actor::system()), EventName::KeysSynced, &held.ring, why).await?;
         }
         let keys = keys_of(&held.ring).map_err(|e| ShareRefused::Keys(self.in_nats(), e))?;
+        let keys = published(store, keys).await?.map_err(|kid| ShareRefused::Gone(self.in_nats(), kid))?;
         *self.held.lock().await = Some(held);
         Ok(Keyring::of_keys(keys).unwrap_or_else(Keyring::ephemeral))
     }
@@ -228,12 +182,12 @@ impl Share {
         ShareRefused::NoLeader { bucket: self.place.bucket.clone(), key: self.place.key.clone(), waited }
     }
 
-    async fn wait_for_ring(&self) -> Result<(Held, Option<&'static str>), ShareRefused> {
+    async fn wait_for_ring(&self, store: &Store) -> Result<(Held, Option<&'static str>), ShareRefused> {
         let copy = self.copy()?;
         let deadline = Instant::now() + self.settings.wait;
         let (mut pause, mut why) = (FIRST_PAUSE, self.no_leader(self.settings.wait));
         loop {
-            match tokio::time::timeout_at(deadline, self.try_to_begin(copy.as_ref())).await {
+            match tokio::time::timeout_at(deadline, self.try_to_begin(store, copy.as_ref())).await {
                 Ok(Ok(Some(begun))) => return Ok(begun),
                 Ok(Ok(None)) => why = self.no_leader(self.settings.wait),
                 Ok(Err(ShareRefused::Bucket(e @ (BucketError::Unreachable(..) | BucketError::Refused { .. })))) => {
@@ -244,6 +198,8 @@ impl Share {
                     }
                     why = e.into();
                 }
+                // A node that has a good one puts it there again within seconds.
+                Ok(Err(e @ (ShareRefused::Unopened(..) | ShareRefused::Gone(..) | ShareRefused::Keys(..)))) => why = e,
                 Ok(Err(e)) => return Err(e),
                 Err(_too_late) => return Err(why),
             }
@@ -260,7 +216,11 @@ impl Share {
     }
 
     /// The ring that counts most of this node's copy and NATS; a leader's first one where there is none. `None`: not yet.
-    async fn try_to_begin(&self, copy: Option<&Held>) -> Result<Option<(Held, Option<&'static str>)>, ShareRefused> {
+    async fn try_to_begin(
+        &self,
+        store: &Store,
+        copy: Option<&Held>,
+    ) -> Result<Option<(Held, Option<&'static str>)>, ShareRefused> {
         let bucket = self.bucket().await?;
         let Some(found) = bucket.get().await? else {
             let first = match copy {
@@ -274,12 +234,26 @@ impl Share {
             let why = copy.map(|_| "the bucket held none");
             return Ok(Some((Held { number: Some(number), ..first }, why)));
         };
-        let (ring, why) = match (self.open(&found.value, &self.in_nats()), copy) {
+        let opened = match self.open(&found.value, &self.in_nats()) {
+            // Whoever can write there can put back a ring that was good once.
+            Ok((ring, keys)) => match published(store, keys).await? {
+                Ok(keys) => Ok((ring, keys)),
+                Err(kid) => Err(ShareRefused::Gone(self.in_nats(), kid)),
+            },
+            Err(e) => Err(e),
+        };
+        let (ring, why) = match (opened, copy) {
             (Ok((ring, _)), None) => (ring, None),
             (Ok((ring, _)), Some(copy)) if is_newer(&ring, &copy.ring) => (ring, Some("the bucket's were newer")),
             (Ok((ring, _)), Some(copy)) if !is_newer(&copy.ring, &ring) => (ring, None),
             (Err(e), None) => return Err(e),
-            (Err(e), Some(_)) if e.may_be_right() => return Err(e),
+            // It may be this node that is late, and anybody who can write there can name a token that nobody has: what
+            // is there stays, and this node goes on with what it has.
+            (Err(e), Some(copy)) if e.may_be_right() => {
+                tracing::error!(error = %e, "started from this node's copy of the signing keys");
+                self.set_disputed(true);
+                return Ok(Some((copy.clone(), None)));
+            }
             (Ok(_) | Err(_), Some(copy)) => {
                 let Some(number) = bucket.replace(&copy.sealed, found.number).await? else { return Ok(None) };
                 let held = Held { number: Some(number), ..copy.clone() };
@@ -309,8 +283,19 @@ impl Share {
             let bucket = self.bucket().await.map_err(|e| in_the_way(e.into()))?;
             let found = bucket.get().await.map_err(|e| in_the_way(e.into()))?;
             let found = found.ok_or_else(|| in_the_way(self.no_leader(Duration::ZERO)))?;
-            let (ring, mut keys) = self.open(&found.value, &self.in_nats()).map_err(in_the_way)?;
             let mut held = self.held.lock().await;
+            let opened = match (self.open(&found.value, &self.in_nats()), &*held) {
+                // A key that leaked has to go whatever stands there.
+                (Err(e), Some(held)) if matches!(asked, Asked::Revoke(_)) => {
+                    let why = e.to_string();
+                    tell(&app.store, (by.at, by.actor.clone()), EventName::KeysRefused, &held.ring, &why).await?;
+                    keys_of(&held.ring).map(|keys| (held.ring.clone(), keys)).map_err(|_| e)
+                }
+                (opened, _) => opened,
+            };
+            let (ring, keys) = opened.map_err(in_the_way)?;
+            let usable = published(&app.store, keys).await?;
+            let mut keys = usable.map_err(|kid| in_the_way(ShareRefused::Gone(self.in_nats(), kid)))?;
             if held.as_ref().is_some_and(|held| is_newer(&held.ring, &ring)) {
                 return Err(ActError::Conflict(format!(
                     "the signing keys {} are older than those of this node; a server puts them right within seconds",
@@ -318,7 +303,10 @@ impl Share {
                 )));
             }
             // What no server has seen yet was not published either.
-            observe(app, &keyring(self.open(&found.value, &self.in_nats()).map_err(in_the_way)?.1), by.clone()).await?;
+            let before = keys_of(&ring).map_err(|e| in_the_way(ShareRefused::Keys(self.in_nats(), e)))?;
+            if let Ok(before) = published(&app.store, before).await? {
+                observe(app, &keyring(before), by.clone()).await?;
+            }
             let known = app.store.key_records().await?;
             change(&mut keys, &known, asked, force, by.at)?;
             let mut next = self.seal(ring_of(&keys, ring.revision + 1));
@@ -326,7 +314,8 @@ impl Share {
             let Some(number) = replaced else { continue };
             next.number = Some(number);
             let new = keyring(keys);
-            observe(app, &new, by).await?;
+            let why = if matches!(asked, Asked::Revoke(_)) { "revoked" } else { "" };
+            observe_because(app, &new, by, why).await?;
             self.keep(&next.sealed);
             *held = Some(next);
             app.keys.store(Arc::new(new));
@@ -334,21 +323,4 @@ impl Share {
         }
         Err(ActError::Conflict("the signing keys were changed by others at the same time; try again".into()))
     }
-}
-
-pub(super) fn keyring(keys: Vec<SigningKey>) -> Keyring {
-    Keyring::of_keys(keys).unwrap_or_else(Keyring::ephemeral)
-}
-
-pub(super) async fn tell(
-    store: &Store,
-    (now, actor): (Moment, Actor),
-    name: EventName,
-    ring: &Ring,
-    why: &str,
-) -> Result<(), StoreError> {
-    let event = NewEvent::new(now, name, actor).on("key", ring.kid.as_str());
-    let outcome = if name == EventName::KeysRefused { Outcome::Denied } else { Outcome::Success };
-    let event = event.because(outcome, why).with("revision", i64::try_from(ring.revision).unwrap_or(i64::MAX));
-    store.act(Append { events: vec![event] }).await
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{
     read_text,
-    share::{Share, ShareRefused, keyring, ring_of, tell},
+    ring::{ShareRefused, keyring, published, ring_of, tell},
+    share::Share,
     watch::observe,
 };
 use crate::{
@@ -135,6 +136,9 @@ pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -
             let text = read_text(file).map_err(|e| ActError::Conflict(e.to_string()))?;
             let keys =
                 SigningKey::read_all(&text).map_err(|e| ActError::Conflict(format!("{}: {e}", file.display())))?;
+            let keys = published(&app.store, keys).await?.map_err(|kid| {
+                ActError::Conflict(format!("{}: {kid} signed here before and was taken out", file.display()))
+            })?;
             (ring_of(&keys, 1), "published")
         }
         (None, Some(copy), None) => (copy.ring, "published"),

@@ -87,8 +87,16 @@ pub(super) fn by_system(app: &App) -> By {
 /// # Errors
 /// When that cannot be stored.
 pub(super) async fn observe(app: &App, ring: &Keyring, by: By) -> Result<(), StoreError> {
+    observe_because(app, ring, by, "").await
+}
+
+/// The same, and why keys are gone from it.
+///
+/// # Errors
+/// When that cannot be stored.
+pub(super) async fn observe_because(app: &App, ring: &Keyring, by: By, why: &'static str) -> Result<(), StoreError> {
     let given = |key: &SigningKey| GivenKey { kid: key.kid().to_owned(), alg: key.alg().to_owned() };
-    app.store.act(Observe { ring: ring.keys().iter().map(given).collect(), by }).await?;
+    app.store.act(Observe { ring: ring.keys().iter().map(given).collect(), by, why }).await?;
     Ok(())
 }
 

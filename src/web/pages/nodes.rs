@@ -8,6 +8,7 @@ use crate::{
         node::Node,
         time::Moment,
     },
+    store::nodes::Heard,
     web::{Web, problem::Problem},
 };
 
@@ -36,10 +37,10 @@ impl NodeView {
 
 /// Every node; none where there is one.
 pub(super) async fn views(web: &Web, caller: &Caller<ManageKeys>) -> Result<Vec<NodeView>, Problem> {
-    let nodes = nodes::list(&web.app, caller).await?;
+    let Heard { nodes, now } = nodes::list(&web.app, caller).await?;
     if nodes.len() < 2 {
         return Ok(Vec::new());
     }
-    let (lease, now) = (web.app.settings.cluster.lease, web.app.now());
+    let lease = web.app.settings.cluster.lease;
     Ok(nodes.iter().map(|node| NodeView::of(node, lease, now)).collect())
 }
