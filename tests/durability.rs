@@ -1,6 +1,8 @@
-//! What was answered stays: revocations, kills, full and read-only disks, a locked database. The server is
+//! What was answered stays: revocations, kills, full and read-only disks, a locked database, syncs that fail. The server is
 //! the binary itself, in a process of its own. `LOKID_ROUNDS=10` runs ten times as many rounds.
 
+#[path = "durability/door.rs"]
+mod door;
 #[path = "durability/faults.rs"]
 mod faults;
 #[path = "durability/http.rs"]
@@ -15,6 +17,8 @@ mod runs;
 mod server;
 #[path = "durability/sign_in.rs"]
 mod sign_in;
+#[path = "durability/syncs.rs"]
+mod syncs;
 
 /// So many rounds, times `LOKID_ROUNDS`.
 #[expect(clippy::disallowed_methods, reason = "how long to test is no setting of lokid")]

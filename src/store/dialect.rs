@@ -115,6 +115,27 @@ impl Conn {
         Ok(())
     }
 
+    /// Ends a transaction that went wrong. Answers whether none is left: SQLite ends one by itself when its commit fails.
+    pub(super) async fn roll_back(&mut self) -> bool {
+        match self.run("ROLLBACK").await {
+            Ok(()) => true,
+            Err(sqlx::Error::Database(e)) => {
+                self.engine() == Engine::Sqlite && e.message().ends_with("no transaction is active")
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Makes sure that nothing is left of a commit that failed. SQLite's log may hold all of it, with only the sync
+    /// missing, and whoever reads the log after a crash would take it for done. This writes a commit without an act in
+    /// its place. (PostgreSQL stops when a sync fails, and reads its log anew.)
+    pub(super) async fn write_over(&mut self) -> sqlx::Result<()> {
+        match self {
+            Self::Sqlite(_) => self.run("PRAGMA user_version = 0").await,
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Ends politely; whether that worked no longer matters.
     pub(super) async fn close(self) {
         let _ = match self {

@@ -52,7 +52,8 @@ pub enum StoreError {
     /// The act was not tried, or not committed, because the database was lost; the cause is in the log.
     #[error("the database was lost before the change was made")]
     Lost,
-    /// The connection was lost while it committed: the change may have been made, with its event, or not at all.
+    /// The connection was lost, or a sync failed, while it committed: the change may have been made, with its event, or
+    /// not at all.
     #[error("the database was lost while the change was committed; look whether it was made")]
     InDoubt,
     /// A stored value cannot be what lokid wrote.

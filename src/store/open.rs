@@ -100,7 +100,11 @@ impl Reopen {
     pub(super) async fn connect(&self) -> sqlx::Result<Conn> {
         let connecting = async {
             Ok(match self {
-                Self::Sqlite(path) => Conn::Sqlite(sqlite::options(path).connect().await?),
+                Self::Sqlite(path) => {
+                    let mut conn = sqlite::options(path).connect().await?;
+                    sqlite::settle(&mut conn).await?;
+                    Conn::Sqlite(conn)
+                }
                 Self::Postgres(options, name) => {
                     let mut conn = PgConnection::connect_with(options).await?;
                     conn.execute(BOUNDED).await?;
@@ -134,7 +138,7 @@ impl Store {
 
     async fn open_sqlite(path: PathBuf, node: String, is_server: bool) -> Result<Self, OpenError> {
         let lock = is_server.then(|| sqlite::Lock::take(&path)).transpose()?;
-        let mut conn = sqlite::prepare(&path).await?;
+        let mut conn = sqlite::prepare(&path, is_server).await?;
         migrate_sqlite(&mut conn).await?;
         sqlite::remember(&path);
         let lock = lock.map(sqlite::Lock::held);

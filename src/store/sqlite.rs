@@ -10,7 +10,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
@@ -19,6 +19,9 @@ use super::{OpenError, dialect::PREPARED};
 /// A file larger than this is not read whole at start; `lokid doctor` and `audit verify` do.
 const CHECKED_WHOLE: u64 = 8 << 20;
 
+/// How long to wait for whoever holds a lock on the file.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How every connection is opened. WAL with FULL: a commit that was answered survives a power loss.
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -26,7 +29,7 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(PATIENCE)
         .foreign_keys(true)
         .statement_cache_capacity(PREPARED)
         // Keys are random, so a commit touches pages all over; fewer checkpoints write each of them less often.
@@ -97,7 +100,7 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the file if this is the first start, checks it otherwise.
-pub(super) async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
+pub(super) async fn prepare(path: &Path, is_server: bool) -> Result<SqliteConnection, OpenError> {
     let name = path.display().to_string();
     let length = fs::metadata(path).map(|m| m.len()).ok();
     // SQLite takes a file of one byte for an empty one too.
@@ -122,7 +125,30 @@ pub(super) async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> 
             return Err(OpenError::Damaged { path: name, reason: verdict });
         }
     }
+    // A command beside the server leaves the log to it.
+    if is_server {
+        settle(&mut conn).await.or_else(|e| if is_full_or_read_only(&e) { Ok(()) } else { Err(damaged(e)) })?;
+    }
     Ok(conn)
+}
+
+/// Such a disk must not keep a sound database from opening; nothing can be added to its log either.
+fn is_full_or_read_only(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 8 | 13))
+}
+
+/// Writes what stands in the log into the file itself, and begins the log anew. To be done before something is added to a
+/// log that another process, or another connection, left: if its last sync failed, what we read may be in the system's
+/// memory only, no later sync would write it, and after a power loss everything behind it would be gone with it.
+///
+/// Whoever reads at the same time is not waited for: they have the log open, and know where it is sound.
+pub(super) async fn settle(conn: &mut SqliteConnection) -> sqlx::Result<()> {
+    let patience = |time: Duration| AssertSqlSafe(format!("PRAGMA busy_timeout = {}", time.as_millis()));
+    sqlx::query(patience(Duration::ZERO)).execute(&mut *conn).await?;
+    let settled = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *conn).await;
+    sqlx::query(patience(PATIENCE)).execute(conn).await?;
+    settled.map(drop)
 }
 
 /// Readable by its owner only; SQLite gives its side files the same mode.

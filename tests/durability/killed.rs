@@ -135,23 +135,29 @@ fn what_was_answered_survives_a_kill_and_what_was_ended_stays_ended() {
     }
     let [kept, between, ended] = checked;
     println!("kill: {last} rounds, {kept} made and kept, {ended} ended, {between} under way; none lost or alive");
-    every_act_has_its_event(&site.database());
+    every_act_has_its_event(&site.database(), &PAIRS);
 }
 
-/// Rows and events that must stand for each other.
-const PAIRS: [(&str, &str); 4] = [
-    ("SELECT id FROM tokens", "auth.token.create"),
+/// Rows and an event that must stand for each other.
+pub(crate) type Pair = (&'static str, &'static str);
+
+/// Tokens that were made.
+pub(crate) const TOKENS: Pair = ("SELECT id FROM tokens", "auth.token.create");
+
+const PAIRS: [Pair; 4] = [
+    TOKENS,
     ("SELECT id FROM tokens WHERE revoked_at IS NOT NULL", "auth.token.revoke"),
     ("SELECT id FROM sessions", "auth.oidc.success"),
     ("SELECT id FROM sessions WHERE ended_at IS NOT NULL", "auth.logout"),
 ];
 
-fn every_act_has_its_event(database: &Path) {
+/// Looks that no act is without its event and no event without its act.
+pub(crate) fn every_act_has_its_event(database: &Path, pairs: &[Pair]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
         let mut conn = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-        for (rows, event) in PAIRS {
+        for &(rows, event) in pairs {
             let events = format!("SELECT resource_id FROM audit WHERE event = '{event}'");
             for (these, those) in [(rows, events.as_str()), (events.as_str(), rows)] {
                 let sql = format!(
