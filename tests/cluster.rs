@@ -2,6 +2,10 @@
 
 #[path = "cluster/accounts.rs"]
 mod accounts;
+#[path = "cluster/coverage.rs"]
+mod coverage;
+#[path = "support/covered.rs"]
+mod covered;
 #[path = "cluster/database.rs"]
 mod database;
 #[path = "cluster/hostile.rs"]

@@ -119,7 +119,11 @@ async fn keep_in_bounds(app: &App) {
     }
 }
 
-async fn note_expiries(app: &App) -> Result<(), StoreError> {
+/// Records the tokens whose time ended.
+///
+/// # Errors
+/// When the database cannot take it.
+pub async fn note_expiries(app: &App) -> Result<(), StoreError> {
     while app.store.act(NoteExpiries { now: app.now() }).await? == 100 {}
     Ok(())
 }

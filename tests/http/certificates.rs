@@ -15,7 +15,7 @@ use crate::{
     pki::{Certs, openssl},
 };
 
-const OBTAIN: &str = "/api/certificate";
+pub(crate) const OBTAIN: &str = "/api/certificate";
 const RENEW: &str = "/api/certificate/renew";
 const DAY: Duration = Duration::from_hours(24);
 
@@ -33,7 +33,7 @@ async fn token_before(url: &str, scopes: &str) -> (String, String) {
 }
 
 /// A door with an authority, and the secret of a token that may have `*.example.com` and `backend`.
-async fn door(certs: &Certs, more: &[(&str, &str)]) -> (Door, String) {
+pub(crate) async fn door(certs: &Certs, more: &[(&str, &str)]) -> (Door, String) {
     let dir = certs.dir.path().display().to_string();
     let url = format!("sqlite://{}", certs.path("loki.db").display());
     let (secret, id) = token_before(&url, "write").await;

@@ -3,6 +3,8 @@
 
 #[path = "../support/clients.rs"]
 mod clients;
+#[path = "../support/covered.rs"]
+mod covered;
 #[path = "../support/door.rs"]
 mod door;
 #[path = "../support/issuer.rs"]
@@ -22,6 +24,7 @@ mod workshop;
 mod access;
 mod assertion;
 mod callback;
+mod canaries;
 mod certificates;
 mod coverage;
 mod credentials;

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// A door that takes certificates of `certs`' authority.
-async fn door(certs: &Certs, more: &[(&str, &str)]) -> Door {
+pub(crate) async fn door(certs: &Certs, more: &[(&str, &str)]) -> Door {
     let (dir, ca) = (certs.dir.path().display().to_string(), certs.path("ca.pem").display().to_string());
     let rules =
         format!("[{{cn: {CLIENT}, role: operator}}, {{uri: 'spiffe://example.org/ci/*', name: ci, scopes: [read]}}]");

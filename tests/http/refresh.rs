@@ -11,15 +11,15 @@ use crate::{
     provider::{REFRESH_TOKEN, Reply},
 };
 
-const INTERVAL: Duration = Duration::from_mins(15);
+pub(crate) const INTERVAL: Duration = Duration::from_mins(15);
 /// Longer than one request has to re-read the claims.
 const LEASE: Duration = Duration::from_secs(31);
 
-async fn offline() -> Door {
+pub(crate) async fn offline() -> Door {
     Door::open(&[("LOKI_OIDC_SCOPES", "openid offline_access")]).await
 }
 
-async fn signed_in(door: &Door) -> WithSession<'_> {
+pub(crate) async fn signed_in(door: &Door) -> WithSession<'_> {
     door.provider.behave();
     door.provider.change(|s| s.token["refresh_token"] = json!(REFRESH_TOKEN));
     let come = door.sign_in(&[]).await;
