@@ -9,6 +9,7 @@ use crate::{
         identity::Identity,
         path::{Ambiguous, PlainPath},
         protected::{NoWay, ProtectedApp, Way},
+        screen,
     },
 };
 
@@ -58,7 +59,7 @@ impl Barred {
 /// # Errors
 /// [`Barred`] when nobody may pass.
 pub fn way<'a>(apps: &'a Apps, asked: &Asked<'_>) -> Result<(&'a ProtectedApp, Way<'a>), Barred> {
-    let unknown = || Barred::NoApp(asked.host.chars().filter(|c| !c.is_control()).take(100).collect());
+    let unknown = || Barred::NoApp(screen::harmless(&asked.host, 100));
     let app = apps.at(&asked.host).ok_or_else(unknown)?;
     let path = PlainPath::read(&asked.target)?;
     let way = app.way(&asked.method, &path).map_err(|why| Barred::Rule { host: app.host.clone(), why })?;

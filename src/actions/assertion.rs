@@ -14,6 +14,7 @@ use crate::{
         identity::{Caller, Credential, Identity, Known},
         protected::ProtectedApp,
         rotation::ASSERTION_LIVES,
+        screen,
         time::Moment,
     },
     keys::sign::SigningKey,
@@ -170,7 +171,7 @@ fn issue(app: &App, key: &SigningKey, who: &Identity, of: &ProtectedApp, now: Mo
 /// [`ActError::NotFound`] for an app that is not configured, [`ActError::NotAdmitted`] for one that has no
 /// rule for the caller.
 pub fn app_of<'a>(app: &'a App, caller: &Caller<Known>, host: &str) -> Result<&'a ProtectedApp, ActError> {
-    let which = || host.chars().filter(|c| !c.is_control()).take(100).collect();
+    let which = || screen::harmless(host, 100);
     let of = app.settings.apps.at(host).ok_or_else(|| ActError::NotFound { what: "app", which: which() })?;
     if !of.is_open_to(caller.identity()) {
         return Err(ActError::NotAdmitted(format!("no rule of {} admits you", of.host)));

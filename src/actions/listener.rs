@@ -17,6 +17,7 @@ use crate::{
     config::server::{Clients, Tls},
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
+        screen,
         time::Clock,
     },
     pki::{
@@ -141,7 +142,7 @@ pub fn check(clients: &Clients) -> Result<usize, ListenerRefused> {
 
 /// What strangers wrote, in a length that the log can bear.
 fn cut(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(256).collect()
+    text.chars().map(|c| if screen::acts(c) { '\u{fffd}' } else { c }).take(256).collect()
 }
 
 fn trust(clients: &Clients) -> Result<Trust, ListenerRefused> {

@@ -15,6 +15,7 @@ use crate::{
         claim::{self, Claims},
         event::{Actor, ActorKind, EventName, NewEvent, Origin, Outcome},
         person::{LOCAL_ISSUER, Person, PersonId},
+        screen,
         session::{Session, SessionId, SessionSecret, digest_of},
         time::Moment,
     },
@@ -218,7 +219,7 @@ fn groups_of(app: &App, provider: &str, claims: &Claims) -> Vec<String> {
         Some(value) => std::slice::from_ref(value),
         None => &[],
     };
-    let sound = |name: &&str| (1..=LONGEST_GROUP).contains(&name.len()) && !name.chars().any(char::is_control);
+    let sound = |name: &&str| (1..=LONGEST_GROUP).contains(&name.len()) && !name.contains(screen::acts);
     let mut names: Vec<&str> =
         values.iter().filter_map(serde_json::Value::as_str).map(str::trim).filter(sound).collect();
     // Those that a rule names come first, so that none of them is cut off.
@@ -252,7 +253,7 @@ pub(super) fn admit(app: &App, provider: &str, claims: &Claims) -> Result<Admitt
 
 /// The person that claims speak of. Attributes are cut to what a page can show.
 pub(super) fn person_of(app: &App, issuer: &str, subject: &str, claims: &Claims) -> Person {
-    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+    let clean = |text: &str| screen::harmless(text, 200);
     let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str).map(clean).filter(|t| !t.is_empty());
     let now = app.now();
     Person {

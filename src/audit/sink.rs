@@ -21,6 +21,7 @@ use crate::{
     domain::{
         checkpoint::{Delivery, Statement as _},
         ledger::Entry,
+        screen,
         time::{Clock, Moment},
     },
     store::{
@@ -315,7 +316,7 @@ fn printable(text: &str, most: usize) -> String {
 
 /// A parameter's value (§6.3.3), without control characters.
 fn parameter(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let text = screen::harmless(text, usize::MAX);
     text.replace('\\', "\\\\").replace('"', "\\\"").replace(']', "\\]")
 }
 

@@ -14,6 +14,7 @@ use crate::{
         event::Origin,
         identity::{Caller, Identity, Right},
         scope::{Scope, ScopeSet},
+        screen,
         time::{Clock, Moment},
     },
     store::{ledger::Filter, tokens::Page},
@@ -267,7 +268,7 @@ pub(super) async fn local_app(sources: &Sources) -> Result<(Arc<App>, Arc<Identi
     let settings = sources.load()?;
     let app = App::start(settings, Clock::system(), false).await?;
     let user = sources.env.get("USER").or_else(|| sources.env.get("LOGNAME")).map_or("terminal", String::as_str);
-    let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
+    let user = screen::harmless(user, 64);
     Ok((app, Arc::new(Identity::at_the_terminal(&user))))
 }
 

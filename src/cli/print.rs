@@ -4,12 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
+use crate::domain::screen;
+
 /// Text without what a terminal acts on. Line feeds stay when `lines` says so.
 pub(super) fn plain(text: &str, lines: bool) -> String {
     let visible = |c: char| if c.is_control() && !(lines && c == '\n') { '\u{fffd}' } else { c };
     // Also marks that reverse the direction of what follows.
-    let harmless = |c: &char| !matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(visible).filter(harmless).collect()
+    text.chars().map(visible).filter(|c| !screen::reverses(*c)).collect()
 }
 
 /// A value of a JSON answer as people read it.

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::screen;
+
 /// The longest line that is kept, in bytes. What stands beyond it is dropped, never carried over: a second
 /// piece could begin in the midst of a secret.
 pub const LONGEST: usize = 8 * 1024;
@@ -34,7 +36,7 @@ fn plain(text: &str) -> String {
             '\u{9b}' => skip_to_final(&mut rest),
             '\t' => out.push(c),
             // Also marks that reverse the direction of what follows.
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            c if screen::reverses(c) => {}
             c if c.is_control() => out.push('\u{fffd}'),
             c => out.push(c),
         }

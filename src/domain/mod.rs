@@ -24,6 +24,7 @@ pub mod role;
 pub mod rotation;
 pub mod run;
 pub mod scope;
+pub mod screen;
 pub mod session;
 pub mod spread;
 pub mod task;

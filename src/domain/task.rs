@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{id::public_id, log_line::without_secrets, time::Moment, words::words};
+use super::{id::public_id, log_line::without_secrets, screen, time::Moment, words::words};
 
 public_id!(
     /// The public name of a task: `tsk-` and 12 characters.
@@ -89,7 +89,7 @@ pub const LONGEST_DESCRIPTION: usize = 10_000;
 /// What would be right.
 pub fn check_title(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let sound = !text.is_empty() && text.chars().count() <= LONGEST_TITLE && !text.chars().any(char::is_control);
+    let sound = !text.is_empty() && text.chars().count() <= LONGEST_TITLE && !text.contains(screen::acts);
     if sound { Ok(without_secrets(text)) } else { Err(format!("expected one line of 1 to {LONGEST_TITLE} characters")) }
 }
 
@@ -98,7 +98,7 @@ pub fn check_title(text: &str) -> Result<String, String> {
 /// # Errors
 /// What would be right.
 pub fn check_description(text: &str) -> Result<String, String> {
-    let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let odd = |c: char| screen::acts(c) && !matches!(c, '\n' | '\t');
     let text = text.replace("\r\n", "\n");
     if text.chars().count() <= LONGEST_DESCRIPTION && !text.chars().any(odd) {
         return Ok(without_secrets(&text));

@@ -8,7 +8,7 @@ use openidconnect::{
 };
 
 use super::{OidcError, Provider, provider::Metadata};
-use crate::{config::auth::ClientAuth, issuers::http::HttpError};
+use crate::{config::auth::ClientAuth, domain::screen, issuers::http::HttpError};
 
 type Client = CoreClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
@@ -123,5 +123,5 @@ fn read(answer: &CoreTokenResponse) -> Result<Tokens, OidcError> {
 
 /// What a provider says, cut and without what a page or a terminal could trip over.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(120).collect()
+    screen::harmless(text, 120)
 }

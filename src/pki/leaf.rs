@@ -9,7 +9,7 @@ use rcgen::{
 use zeroize::Zeroizing;
 
 use super::PkiError;
-use crate::domain::{dns::DomainName, entropy::Entropy, time::Moment};
+use crate::domain::{dns::DomainName, entropy::Entropy, screen, time::Moment};
 
 /// Which kind of key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn at(moment: Moment) -> Result<time::OffsetDateTime, PkiError> {
 
 pub(super) fn subject(common_name: &str) -> Result<DistinguishedName, PkiError> {
     let mut name = DistinguishedName::new();
-    let fits = (1..=64).contains(&common_name.chars().count()) && !common_name.chars().any(char::is_control);
+    let fits = (1..=64).contains(&common_name.chars().count()) && !common_name.contains(screen::acts);
     if !fits {
         return Err(PkiError::Value(common_name.chars().take(80).collect()));
     }

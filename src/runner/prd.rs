@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::domain::run::LONGEST_PRD;
+use crate::domain::{run::LONGEST_PRD, screen};
 
 /// Why a PRD was not taken. The texts name nothing but what the caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub fn read(workspace: &Path, name: &str) -> Result<String, PrdRefused> {
     let workspace = fs::canonicalize(workspace).map_err(|e| PrdRefused::Workspace(e.kind()))?;
     let path = Path::new(name);
     let climbs = path.components().any(|c| matches!(c, Component::ParentDir));
-    if name.is_empty() || name.starts_with('-') || name.len() > 1024 || name.chars().any(char::is_control) || climbs {
+    if name.is_empty() || name.starts_with('-') || name.len() > 1024 || name.contains(screen::acts) || climbs {
         return Err(PrdRefused::Name);
     }
     // O_PATH opens nothing that could block or act: no FIFO waits, no device is touched.

@@ -12,7 +12,10 @@ use actix_web::{
 };
 
 use super::cookies::Shown;
-use crate::{config::server::Network, domain::event::Origin};
+use crate::{
+    config::server::Network,
+    domain::{event::Origin, screen},
+};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -92,7 +95,7 @@ pub(super) fn origin(req: &HttpRequest) -> Origin {
 fn user_agent(headers: &HeaderMap) -> Option<String> {
     let bytes = headers.get(USER_AGENT)?.as_bytes();
     let text = String::from_utf8_lossy(bytes);
-    Some(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(256).collect())
+    Some(text.chars().map(|c| if screen::acts(c) { '\u{fffd}' } else { c }).take(256).collect())
 }
 
 /// The address of the true client. `X-Forwarded-For` is read from its right end, and only as long as the

@@ -20,6 +20,7 @@ use crate::{
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
         identity::{Access, Caller, Credential, Identity, Right},
+        screen,
     },
 };
 
@@ -165,7 +166,7 @@ fn by_certificate(web: &Web, req: &HttpRequest, peer: &Peer, who: &Arc<Identity>
 fn unknown_certificate(web: &Web, req: &HttpRequest, peer: &Peer) -> Problem {
     let facts = &peer.certificate.facts;
     let event = listener::describe(refusal(web, req, "certificate_no_rule"), facts);
-    let names: String = facts.names.listing().chars().filter(|c| !c.is_control()).take(200).collect();
+    let names = screen::harmless(&facts.names.listing(), 200);
     let detail =
         format!("no rule of enterprise.auth.mtls knows your client certificate ({names}); send another credential");
     counted(web, req, event, Problem::invalid_token(detail))

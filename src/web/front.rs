@@ -2,6 +2,7 @@
 //! credential, protection from a panicking handler, security headers, and the answer to every error.
 
 use std::{
+    borrow::Cow,
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
@@ -9,14 +10,14 @@ use std::{
 
 use actix_web::{
     Error, HttpMessage as _, HttpResponse, ResponseError as _,
-    body::{EitherBody, MessageBody},
+    body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method, StatusCode,
         header::{self, ACCEPT, AUTHORIZATION, HeaderName, HeaderValue, LOCATION},
     },
     middleware::Next,
-    web::Data,
+    web::{Bytes, Data},
 };
 use futures_util::FutureExt as _;
 
@@ -29,7 +30,10 @@ use super::{
     problem::Problem,
     routes,
 };
-use crate::{domain::event::Actor, telemetry::requests::Answered};
+use crate::{
+    domain::{event::Actor, screen},
+    telemetry::requests::Answered,
+};
 
 /// For everything that is not a page: nothing may be loaded, framed or run.
 const STRICT_CSP: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -92,7 +96,7 @@ pub(super) async fn front<B: MessageBody + 'static>(
     let problem = match answered {
         Ok(Ok(answer)) => {
             let problem = answer.response().extensions().get::<Problem>().cloned();
-            let Some(problem) = problem else { return Ok(finish(&web, answer.map_into_left_body(), &client)) };
+            let Some(problem) = problem else { return Ok(finish(&web, as_shown(answer), &client)) };
             let request = answer.request().clone();
             let answer = render(&web, &request, &client, &problem);
             return Ok(finish(&web, ServiceResponse::new(request, answer).map_into_right_body(), &client));
@@ -151,7 +155,7 @@ fn is_for_us(web: &Web, req: &ServiceRequest) -> Result<(), Problem> {
     let host = hosts.next().and_then(|h| h.to_str().ok()).unwrap_or_default();
     let same_authority = req.uri().authority().is_none_or(|a| web.knows_host(a.as_str()));
     if hosts.next().is_some() || !web.knows_host(host) || !same_authority {
-        let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
+        let shown = screen::harmless(host, 100);
         let detail = format!("this server is not called {shown:?}; add it to server.allowed_hosts if it should be");
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
     }
@@ -214,9 +218,24 @@ fn render(web: &Web, req: &actix_web::HttpRequest, client: &Client, problem: &Pr
         let page = pages::error::page(web, problem, &client.request_id);
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, pages::csp(web));
-        return answer.set_body(page).map_into_boxed_body();
+        return answer.set_body(screen::page(&page).into_owned()).map_into_boxed_body();
     }
     json_answer(problem, client)
+}
+
+/// A page without what a screen acts on. Here, because every template shows something that somebody else wrote.
+fn as_shown<B: MessageBody + 'static>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        return answer.map_into_left_body();
+    }
+    answer.map_body(|_, body| match body.try_into_bytes() {
+        Ok(page) => EitherBody::right(BoxBody::new(match std::str::from_utf8(&page).map(screen::page) {
+            Ok(Cow::Owned(shown)) => Bytes::from(shown),
+            _ => page,
+        })),
+        Err(body) => EitherBody::left(body),
+    })
 }
 
 fn json_answer(problem: &Problem, client: &Client) -> HttpResponse {

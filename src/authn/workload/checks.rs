@@ -3,7 +3,11 @@
 
 use serde_json::Value;
 
-use crate::{config::workloads::Issuer, domain::claim::Claims, issuers::jwk::Algorithm};
+use crate::{
+    config::workloads::Issuer,
+    domain::{claim::Claims, screen},
+    issuers::jwk::Algorithm,
+};
 
 /// How far the issuer's clock and ours may differ, in seconds.
 pub const SKEW: i64 = 60;
@@ -199,7 +203,7 @@ pub static CLAIMS: [Check; 8] = [
         reason: "subject",
         says: "sub is not a text of 1 to 255 characters",
         holds: |c| {
-            let sound = |sub: &str| (1..=255).contains(&sub.len()) && !sub.contains(char::is_control);
+            let sound = |sub: &str| (1..=255).contains(&sub.len()) && !sub.contains(screen::acts);
             c.claims.get("sub").and_then(Value::as_str).is_some_and(sound)
         },
         expected: |_| "a text of 1 to 255 characters".into(),

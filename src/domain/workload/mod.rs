@@ -15,6 +15,7 @@ use super::{
     claim::{ClaimPath, Claims},
     dns::DomainPattern,
     scope::ScopeSet,
+    screen,
 };
 
 /// What holds for every token of one issuer.
@@ -152,14 +153,14 @@ impl Policy {
         let named = self.preset.map_or(&[][..], |preset| preset.traits().called);
         let text = |claim: &&str| ClaimPath::new(claim).find(claims).and_then(Value::as_str);
         let name = named.iter().find_map(text).or_else(|| text(&"sub")).unwrap_or_default();
-        name.chars().filter(|c| !c.is_control()).take(120).collect()
+        screen::harmless(name, 120)
     }
 
     /// What is worth keeping in the audit log when a token is exchanged: what it was built from, where it is known.
     pub fn provenance(&self, claims: &Claims) -> Vec<(&'static str, String)> {
         let recorded = self.preset.map_or(preset::RECORDED, |preset| preset.traits().recorded);
         let text = |value: &Value| match value {
-            Value::String(text) => Some(text.chars().filter(|c| !c.is_control()).take(200).collect()),
+            Value::String(text) => Some(screen::harmless(text, 200)),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };

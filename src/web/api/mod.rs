@@ -19,6 +19,7 @@ pub(super) mod well_known;
 use std::str::FromStr;
 
 use super::problem::Problem;
+use crate::domain::screen;
 
 /// The parameters of a query, each at most once and each known.
 pub(super) struct Query(Vec<(String, String)>);
@@ -29,7 +30,7 @@ impl Query {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if !known.contains(&&*name) {
-                let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+                let shown = screen::harmless(&name, 40);
                 return Err(Problem::invalid(
                     &shown,
                     format!("there is no such parameter; there are: {}", known.join(", ")),
