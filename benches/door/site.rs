@@ -65,6 +65,8 @@ fn one(n: usize, count: usize) -> (TokenSecret, Mint) {
         replaced_by: None,
         last_used_at: None,
         last_used_from: None,
+        used_scopes: ScopeSet::EMPTY,
+        watched_since: now,
     };
     let event = NewEvent::new(now, EventName::TokenCreated, Actor::system()).on("token", token.id.as_str());
     let mint = Mint { digest: secret.digest(), token, limit: None, event };

@@ -84,6 +84,11 @@ export const gallery = [
   { name: 'audit-entry', as: 'admin', visit: (person) => go(person, '/audit/2') },
   { name: 'audit-verified', as: 'admin', visit: verified },
   { name: 'people', as: 'admin', visit: (person) => go(person, '/people') },
+  { name: 'review-access', as: 'admin', visit: (person) => go(person, '/review') },
+  { name: 'review-tokens', as: 'admin', visit: (person) => go(person, '/review?show=tokens&days=1') },
+  { name: 'review-changes', as: 'admin', visit: (person) => go(person, '/review?show=changes') },
+  { name: 'review-nobody', as: 'admin', visit: (person) => go(person, '/review?kind=certificate&beyond_owner=1') },
+  { name: 'review-wrong', as: 'admin', visit: (person) => go(person, '/review?show=tokens&days=never') },
   { name: 'tasks', as: 'admin', visit: (person) => go(person, '/tasks') },
   { name: 'runs', as: 'admin', visit: (person) => go(person, '/runs') },
   {

@@ -10,7 +10,7 @@ use crate::{
         Engine, StoreError,
         certificates::ForgetKeys,
         sessions::{Seen, Sweep},
-        tokens::{NoteExpiries, Touch},
+        tokens::{NoteExpiries, Touch, UseScopes},
     },
 };
 
@@ -75,8 +75,8 @@ async fn tend(app: &App) {
     }
 }
 
-/// Stores when and from where tokens and sessions were used. What cannot be stored now is dropped: it is
-/// a convenience, and the next use is noted again.
+/// Stores when and from where tokens and sessions were used, and which scopes they needed. What cannot be stored now
+/// is dropped: it is a convenience, and the next use is noted again. Scopes are kept, because they are not.
 ///
 /// # Errors
 /// When the database cannot take it.
@@ -94,6 +94,13 @@ pub async fn write_uses(app: &App) -> Result<(), StoreError> {
             event = event.with("rule", rule);
         }
         app.note(event, &Origin { ip: Some(from), ..Origin::default() });
+    }
+    let needed: Vec<_> = gathered.scopes.into_iter().collect();
+    for piece in needed.chunks(500) {
+        if let Err(e) = app.store.act(UseScopes { needed: piece.to_vec() }).await {
+            app.authn.uses.keep_scopes(needed);
+            return Err(e);
+        }
     }
     let uses: Vec<_> = gathered.tokens.into_iter().map(|(id, (at, from))| (id, at, from)).collect();
     for piece in uses.chunks(500) {

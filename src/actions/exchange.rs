@@ -53,6 +53,8 @@ pub async fn exchange(
         replaced_by: None,
         last_used_at: None,
         last_used_from: None,
+        used_scopes: ScopeSet::EMPTY,
+        watched_since: now,
     };
     let mut event = NewEvent::new(now, EventName::TokenCreated, who.actor.clone())
         .on("token", token.id.as_str())

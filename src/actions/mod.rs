@@ -15,6 +15,7 @@ pub mod listener;
 pub mod metrics;
 pub mod nodes;
 pub mod people;
+pub mod review;
 pub mod runs;
 pub mod sessions;
 pub mod sign_in;

@@ -104,6 +104,8 @@ async fn mint_for(app: &App, who: &Identity, request: TokenRequest, from: &Origi
         replaced_by: None,
         last_used_at: None,
         last_used_from: None,
+        used_scopes: ScopeSet::EMPTY,
+        watched_since: now,
     };
     let event = about(EventName::TokenCreated, now, who, &token, from)
         .with("scopes", scopes.to_string())
@@ -244,6 +246,8 @@ pub async fn rotate(
         created_at: now,
         last_used_at: None,
         last_used_from: None,
+        used_scopes: ScopeSet::EMPTY,
+        watched_since: now,
         ..old.clone()
     };
     let event = about(EventName::TokenRotated, now, who, old, from)

@@ -199,6 +199,32 @@ fn csv_record(entry: &Entry, out: &mut Vec<u8>) {
     let _ = write!(out, ",{prev},{hash}\r\n");
 }
 
+/// A table as CSV (RFC 4180): objects of which each column is a text, a number, or a list of texts. What a spreadsheet
+/// would calculate is text.
+pub fn csv(columns: &[&str], rows: &[Value]) -> Vec<u8> {
+    let mut out = columns.join(",").into_bytes();
+    out.extend_from_slice(b"\r\n");
+    for row in rows {
+        for (at, column) in columns.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            csv_cell(&in_words(&row[*column]), &mut out);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(in_words).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
 fn csv_cell(text: &str, out: &mut Vec<u8>) {
     let calculates = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     if !calculates && !text.contains(['"', ',', '\r', '\n']) {

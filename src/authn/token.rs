@@ -11,7 +11,8 @@ use std::{
 
 use super::{Authn, CredentialRefused, DigestCache, digest_cache, uses::Use};
 use crate::domain::{
-    identity::Identity,
+    identity::{Credential, Identity},
+    scope::Scope,
     time::Moment,
     token::{TokenDigest, TokenId, TokenState},
 };
@@ -86,6 +87,16 @@ impl Authn {
         self.cached(&digest, self.store.rights().epoch(), self.clock.now(), from)
     }
 
+    /// Notes that a request was let in because its sender holds a scope. Costs a load, unless it is the first such
+    /// request of a token.
+    pub fn needed(&self, who: &Identity, scope: Scope) {
+        if let Credential::Token(id) = &who.credential
+            && who.in_use.note(scope)
+        {
+            self.uses.add(Use::ScopeOfToken { id: id.clone(), scope });
+        }
+    }
+
     fn cached(&self, digest: &TokenDigest, epoch: Option<u64>, now: Moment, from: IpAddr) -> Option<Arc<Identity>> {
         let (seen, known) = self.tokens.known.get(digest)?;
         if Some(seen) != epoch || known.expires_at.is_some_and(|at| at <= now) {
@@ -99,7 +110,7 @@ impl Authn {
         let noted = known.noted_at.load(Ordering::Relaxed);
         if now.since(Moment::from_millis(noted)) >= NOTED_EVERY
             && known.noted_at.compare_exchange(noted, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            && let crate::domain::identity::Credential::Token(id) = &known.identity.credential
+            && let Credential::Token(id) = &known.identity.credential
         {
             self.uses.add(Use::Token { id: id.clone(), at: now, from: from.to_string() });
         }

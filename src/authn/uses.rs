@@ -7,6 +7,7 @@ use std::{
 
 use crate::domain::{
     event::Actor,
+    scope::{Scope, ScopeSet},
     session::SessionId,
     time::Moment,
     token::{TokenId, TokenName},
@@ -40,6 +41,13 @@ pub enum Use {
         /// When.
         at: Moment,
     },
+    /// A token's request needed a scope that none before needed.
+    ScopeOfToken {
+        /// Which.
+        id: TokenId,
+        /// The scope.
+        scope: Scope,
+    },
     /// A bearer of a workload token or a pre-shared key came for the first time in a while.
     FirstOfAutomation(Arrival),
 }
@@ -64,10 +72,19 @@ pub struct Gathered {
     pub tokens: HashMap<TokenId, (Moment, String)>,
     /// Sessions with the moment of their last request.
     pub sessions: HashMap<SessionId, Moment>,
+    /// Scopes that tokens' requests needed for the first time.
+    pub scopes: HashMap<TokenId, ScopeSet>,
     /// Tokens that were used for the first time in a while.
     pub first_uses: Vec<(TokenId, TokenName, Moment)>,
     /// Automation that came otherwise, for the first time in a while.
     pub arrivals: Vec<Arrival>,
+}
+
+impl Gathered {
+    fn needs(&mut self, id: TokenId, scopes: ScopeSet) {
+        let known = self.scopes.entry(id).or_default();
+        *known = known.with(scopes);
+    }
 }
 
 /// More credentials than this between two drains are not noted: their last use stays a little older.
@@ -81,6 +98,10 @@ impl Uses {
     /// Notes a use. Each credential comes here at most every few seconds.
     pub(super) fn add(&self, used: Use) {
         let mut gathered = self.lock();
+        // Never left out: of each token and scope this comes once, and then not again.
+        if let Use::ScopeOfToken { id, scope } = used {
+            return gathered.needs(id, ScopeSet::of(&[scope]));
+        }
         if gathered.tokens.len() + gathered.sessions.len() + gathered.first_uses.len() + gathered.arrivals.len() >= MOST
         {
             return;
@@ -90,7 +111,14 @@ impl Uses {
             Use::Session { id, at } => drop(gathered.sessions.insert(id, at)),
             Use::FirstOfToken { id, name, at } => gathered.first_uses.push((id, name, at)),
             Use::FirstOfAutomation(arrival) => gathered.arrivals.push(arrival),
+            Use::ScopeOfToken { .. } => {}
         }
+    }
+
+    /// Takes scopes back that could not be stored.
+    pub fn keep_scopes(&self, needed: Vec<(TokenId, ScopeSet)>) {
+        let mut gathered = self.lock();
+        needed.into_iter().for_each(|(id, scopes)| gathered.needs(id, scopes));
     }
 
     /// Takes what has gathered.

@@ -1,14 +1,14 @@
 //! Where the `enterprise` verbs act: on the local database, as whoever may open it, or on a server with a
 //! token. Both answer in the API's JSON, so that there is one way to print.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Common, Failure, evidence::Asked, print, sources};
+use super::{Common, Failure, evidence::Asked, print, review::Question, sources};
 use crate::{
-    actions::{App, audit, evidence, tokens},
+    actions::{App, audit, evidence, review, tokens},
     config::Sources,
     domain::{
         event::Origin,
@@ -20,6 +20,7 @@ use crate::{
     store::{ledger::Filter, tokens::Page},
     web::api::{
         audit::{CountView, EntryView},
+        review::{ReviewView, since_by_default},
         tokens::{NewTokenView, TokenView},
     },
 };
@@ -56,7 +57,7 @@ impl Backend {
                     Failure::new("LOKI_TOKEN is not set").hint("export LOKI_TOKEN=loki_… with a token of that server")
                 };
                 let token = sources.env.get("LOKI_TOKEN").cloned().ok_or_else(missing)?;
-                let http = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
+                let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
                 Ok(Self::Server { url: url.trim_end_matches('/').to_owned(), token, http })
             }
         }
@@ -188,7 +189,38 @@ impl Backend {
             Self::Local(app, who) => {
                 Ok(serde_json::to_value(audit::verify(app, &permit(who)?, &Origin::default()).await?)?)
             }
-            Self::Server { .. } => self.call("GET", "/api/audit/verify", None).await,
+            // A long log takes as long as it takes.
+            Self::Server { .. } => self.call_for(NO_END, "GET", "/api/audit/verify", None).await,
+        }
+    }
+
+    /// The rows of a review of rights.
+    pub(super) async fn review(&self, question: &Question) -> Result<Value, Failure> {
+        match (self, question) {
+            (Self::Local(app, who), Question::Access(chosen, _)) => {
+                let found = review::holders(app, &permit(who)?, chosen).await?;
+                Ok(serde_json::to_value(ReviewView::of(found, app.now()))?)
+            }
+            (Self::Local(app, who), Question::Tokens(days, finding)) => {
+                let found = review::tokens(app, &permit(who)?, *days, *finding).await?;
+                Ok(serde_json::to_value(ReviewView::of(found, app.now()))?)
+            }
+            (Self::Local(app, who), Question::Changes(since)) => {
+                let since = since.unwrap_or_else(|| since_by_default(app.now()));
+                let found = review::changes(app, &permit(who)?, since).await?;
+                Ok(serde_json::to_value(ReviewView::of(found, app.now()))?)
+            }
+            (Self::Server { .. }, Question::Access(_, query)) => {
+                self.call("GET", &format!("/api/review/access?{query}"), None).await
+            }
+            (Self::Server { .. }, Question::Tokens(days, finding)) => {
+                let finding = finding.map(|f| format!("&finding={}", f.as_str())).unwrap_or_default();
+                self.call("GET", &format!("/api/review/tokens?days={days}{finding}"), None).await
+            }
+            (Self::Server { .. }, Question::Changes(since)) => {
+                let since = since.map(|at| format!("?since={}", escaped(&at.rfc3339()))).unwrap_or_default();
+                self.call("GET", &format!("/api/review/changes{since}"), None).await
+            }
         }
     }
 
@@ -236,8 +268,19 @@ impl Backend {
     }
 
     pub(super) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        self.call_for(PATIENCE, method, path, body).await
+    }
+
+    async fn call_for(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
         let Self::Server { url, token, http } = self else { return Err(Failure::new("not a server")) };
-        let mut request = http.request(method.parse()?, format!("{url}{path}")).bearer_auth(token);
+        let request = http.request(method.parse()?, format!("{url}{path}")).bearer_auth(token);
+        let mut request = request.timeout(patience);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -249,8 +292,10 @@ impl Backend {
     }
 }
 
+/// A server that has not answered after so long will not.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A request with this limit lasts as long as it is read.
-const NO_END: std::time::Duration = std::time::Duration::from_hours(24 * 365);
+const NO_END: Duration = Duration::from_hours(24 * 365);
 
 fn unreachable_at(url: &str, e: reqwest::Error) -> Failure {
     Failure::from(e.without_url()).hint(format!("is lokid reachable at {url}?"))

@@ -15,6 +15,7 @@ mod print;
 mod proxy;
 mod proxy_check;
 mod psk;
+mod review;
 mod run;
 mod settings;
 mod start;
@@ -127,6 +128,9 @@ enum Enterprise {
     /// The audit log
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Review rights: who may do what and why, what nobody needs, what changed
+    #[command(subcommand)]
+    Review(review::Verb),
 }
 
 /// Why a verb failed, and what may help.
@@ -201,6 +205,7 @@ async fn run(cli: Cli) -> Done {
         Command::Enterprise(Enterprise::Status(target)) => backend::status(&common, &target).await,
         Command::Enterprise(Enterprise::Token(verb)) => verb.run(&common).await,
         Command::Enterprise(Enterprise::Audit(verb)) => verb.run(&common).await,
+        Command::Enterprise(Enterprise::Review(verb)) => verb.run(&common).await,
         Command::Run(verb) => verb.run(&common).await,
         Command::Keys(verb) => verb.run(&common).await,
         Command::Certs(verb) => verb.run(&common).await,

@@ -76,6 +76,18 @@ impl NamePattern {
     }
 }
 
+/// As the configuration would say it.
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Uri(uri) => write!(f, "URI:{uri}"),
+            Self::UriBelow(parent) => write!(f, "URI:{parent}*"),
+            Self::Dns(pattern) => write!(f, "DNS:{pattern}"),
+            Self::CommonName(name) => write!(f, "CN={name}"),
+        }
+    }
+}
+
 /// Whether a path below a URI leads nowhere else: no empty segments, no dots to walk, nothing encoded.
 fn is_plain(path: &str) -> bool {
     let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/');

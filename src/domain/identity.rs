@@ -9,7 +9,7 @@ use super::{
     client_certificate::CertificateRule,
     dns::{DomainName, DomainPattern},
     event::{Actor, ActorKind},
-    scope::{Scope, ScopeSet},
+    scope::{Scope, ScopeSet, ScopesInUse},
     session::{Session, SessionId},
     time::Moment,
     token::{Token, TokenId},
@@ -104,6 +104,8 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// For which domains the rule that let them in gives certificates.
     pub domains: Arc<[DomainPattern]>,
+    /// What their requests have needed so far.
+    pub in_use: ScopesInUse,
 }
 
 impl Identity {
@@ -120,6 +122,7 @@ impl Identity {
             username: None,
             groups: Vec::new(),
             domains: Arc::default(),
+            in_use: ScopesInUse::known(token.used_scopes),
         }
     }
 
@@ -136,6 +139,7 @@ impl Identity {
             username: None,
             groups: Vec::new(),
             domains: Arc::clone(&rule.domains),
+            in_use: ScopesInUse::default(),
         }
     }
 
@@ -152,6 +156,7 @@ impl Identity {
             username: None,
             groups: Vec::new(),
             domains: Arc::default(),
+            in_use: ScopesInUse::default(),
         }
     }
 
@@ -168,6 +173,7 @@ impl Identity {
             username: person.username,
             groups: session.groups.clone(),
             domains: Arc::default(),
+            in_use: ScopesInUse::default(),
         }
     }
 
@@ -184,6 +190,7 @@ impl Identity {
             username: None,
             groups: Vec::new(),
             domains: Arc::default(),
+            in_use: ScopesInUse::default(),
         }
     }
 

@@ -1,6 +1,10 @@
 //! Scopes and the one hierarchy: `* ⊃ control ⊃ write ⊃ read`, with `audit` apart (within `*` only).
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 /// One scope, exactly as callers write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,6 +116,36 @@ impl ScopeSet {
         other.iter().all(|scope| self.allows(scope))
     }
 
+    /// These and those.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The fewest scopes that allow the same: without those that another one of the set implies.
+    #[must_use]
+    pub fn least(self) -> Self {
+        let is_implied = |scope: &Scope| self.iter().any(|other| other != *scope && other.implies(*scope));
+        self.iter().filter(|scope| !is_implied(scope)).collect()
+    }
+
+    /// Those of `self` without which a holder could have done all that `used` needed: a use counts for the weakest
+    /// scope of the set that allows it.
+    #[must_use]
+    pub fn unused(self, used: Self) -> Self {
+        let serves = |scope: Scope, need: Scope| {
+            scope.implies(need)
+                && !self.iter().any(|weaker| weaker != scope && scope.implies(weaker) && weaker.implies(need))
+        };
+        self.iter().filter(|scope| !used.iter().any(|need| serves(*scope, need))).collect()
+    }
+
+    /// Those of `self` that `other` does not allow.
+    #[must_use]
+    pub fn beyond(self, other: Self) -> Self {
+        self.iter().filter(|scope| !other.allows(*scope)).collect()
+    }
+
     /// Whether nothing was granted.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -120,6 +154,30 @@ impl ScopeSet {
     /// The granted scopes, in the order of [`Scope::EVERY`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::EVERY.into_iter().filter(move |s| self.contains(*s))
+    }
+}
+
+/// The scopes that somebody's requests have needed, noted without a lock.
+#[derive(Debug, Default)]
+pub struct ScopesInUse(AtomicU8);
+
+impl ScopesInUse {
+    /// Beginning with these.
+    pub const fn known(scopes: ScopeSet) -> Self {
+        Self(AtomicU8::new(scopes.0))
+    }
+
+    /// Notes that a scope was needed. Answers whether that is new.
+    pub fn note(&self, scope: Scope) -> bool {
+        // Nearly always it is known, and then nothing is written to memory that other cores read.
+        self.0.load(Ordering::Relaxed) & scope.bit() == 0
+            && self.0.fetch_or(scope.bit(), Ordering::Relaxed) & scope.bit() == 0
+    }
+}
+
+impl Clone for ScopesInUse {
+    fn clone(&self) -> Self {
+        Self(AtomicU8::new(self.0.load(Ordering::Relaxed)))
     }
 }
 
@@ -189,6 +247,31 @@ mod tests {
         for wrong in ["Read", "reads", "read;write", "admin", "**", "rеad"] {
             assert!(wrong.parse::<ScopeSet>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_use_counts_for_the_weakest_scope_that_allows_it() {
+        let set = |text: &str| text.parse::<ScopeSet>().unwrap();
+        for (granted, used, unused, least) in [
+            ("read write control", "read", "write control", "read"),
+            ("control", "read", "", "read"),
+            ("*", "read audit", "", "read audit"),
+            ("read audit", "read", "audit", "read"),
+            ("* read", "write", "read", "write"),
+            ("read", "", "read", ""),
+            ("read write", "read write", "", "write"),
+        ] {
+            assert_eq!(set(granted).unused(set(used)), set(unused), "{granted} / {used}");
+            assert_eq!(set(used).least(), set(least), "{used}");
+        }
+        assert_eq!(set("* read").beyond(set("control")), set("*"));
+    }
+
+    #[test]
+    fn a_need_is_new_once() {
+        let seen = ScopesInUse::known(ScopeSet::of(&[Read]));
+        assert!(!seen.note(Read) && seen.note(Audit) && !seen.note(Audit));
+        assert!(!seen.clone().note(Audit));
     }
 
     #[test]

@@ -259,6 +259,10 @@ pub struct Token {
     pub last_used_at: Option<Moment>,
     /// From where it was last used.
     pub last_used_from: Option<String>,
+    /// The scopes that its requests have needed, to within the writing interval.
+    pub used_scopes: ScopeSet,
+    /// Since when that is noted.
+    pub watched_since: Moment,
 }
 
 /// Whether a token can be used, and if not, why.

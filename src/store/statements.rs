@@ -25,6 +25,7 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         ALL,
         super::tokens::ALL,
         super::people::ALL,
+        super::review::ALL,
         super::sessions::ALL,
         super::ledger::ALL,
         super::evidence::ALL,

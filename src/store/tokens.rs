@@ -7,6 +7,7 @@ use super::{
 };
 use crate::domain::{
     event::{Actor, EventName, NewEvent},
+    scope::ScopeSet,
     time::Moment,
     token::{Token, TokenDigest, TokenId},
 };
@@ -25,13 +26,15 @@ const COLUMNS: &[&str] = &[
     "replaced_by",
     "last_used_at",
     "last_used_from",
+    "used_scopes",
+    "watched_since",
 ];
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, digest, name, owner, owner_name, scopes, role, created_at, expires_at, revoked_at, ",
-            "replaced_by, last_used_at, last_used_from FROM tokens ",
+            "replaced_by, last_used_at, last_used_from, used_scopes, watched_since FROM tokens ",
             $rest
         )
     };
@@ -60,6 +63,10 @@ statements! {
     TO_EXPIRE = select!("WHERE expires_at <= $1 AND revoked_at IS NULL AND expiry_noted_at IS NULL ORDER BY expires_at LIMIT 100");
     /// Notes that an event says so.
     NOTE_EXPIRY = "UPDATE tokens SET expiry_noted_at = $1 WHERE id = $2 AND expiry_noted_at IS NULL AND revoked_at IS NULL";
+    /// The scopes that a token's requests have needed.
+    USED_SCOPES = "SELECT used_scopes FROM tokens WHERE id = $1";
+    /// More of them.
+    USE_SCOPES = "UPDATE tokens SET used_scopes = $1 WHERE id = $2";
     /// Usable tokens of everybody.
     COUNT_ACTIVE = "SELECT COUNT(*) FROM tokens WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)";
     /// Usable tokens that end soon.
@@ -70,7 +77,8 @@ row! {
     TokenRow {
         id: String, digest: Vec<u8>, name: String, owner: String, owner_name: String, scopes: String,
         role: Option<String>, created_at: i64, expires_at: Option<i64>, revoked_at: Option<i64>,
-        replaced_by: Option<String>, last_used_at: Option<i64>, last_used_from: Option<String>,
+        replaced_by: Option<String>, last_used_at: Option<i64>, last_used_from: Option<String>, used_scopes: String,
+        watched_since: i64,
     }
 }
 
@@ -90,6 +98,8 @@ impl TokenRow {
             replaced_by: self.replaced_by.map(parse_id).transpose()?,
             last_used_at: self.last_used_at.map(Moment::from_millis),
             last_used_from: self.last_used_from,
+            used_scopes: self.used_scopes.parse().map_err(|_| StoreError::Damaged("a token's scopes in use"))?,
+            watched_since: Moment::from_millis(self.watched_since),
         })
     }
 }
@@ -203,7 +213,9 @@ pub(super) async fn insert(conn: &mut Conn, new: &[NewToken]) -> Result<(), Stor
                     .bind(token.revoked_at.map(Moment::millis))
                     .bind(token.replaced_by.as_ref().map(TokenId::as_str))
                     .bind(token.last_used_at.map(Moment::millis))
-                    .bind(token.last_used_from.as_deref());
+                    .bind(token.last_used_from.as_deref())
+                    .bind(token.used_scopes.to_string())
+                    .bind(token.watched_since.millis());
             }
             query.execute(conn).await?;
         });
@@ -404,6 +416,31 @@ impl Act for Touch {
                     query = query.bind(id.as_str()).bind(at.millis()).bind(from);
                 }
                 query.execute(conn).await?;
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Scopes that tokens' requests needed for the first time.
+#[derive(Debug)]
+pub struct UseScopes {
+    /// Token and scopes.
+    pub needed: Vec<(TokenId, ScopeSet)>,
+}
+
+impl Act for UseScopes {
+    type Output = ();
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        // One by one: a token comes here at most once for each scope, in all its life.
+        for (id, needed) in &self.needed {
+            on_conn!(batch.conn().await?, conn => {
+                let known: Option<String> =
+                    sqlx::query_scalar(USED_SCOPES).bind(id.as_str()).fetch_optional(&mut *conn).await?;
+                let known: ScopeSet = known.and_then(|text| text.parse().ok()).unwrap_or_default();
+                let all = known.with(*needed).to_string();
+                sqlx::query(USE_SCOPES).bind(all).bind(id.as_str()).execute(conn).await?;
             });
         }
         Ok(())

@@ -27,7 +27,7 @@ use crate::{
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
         identity::{Caller, Identity, Known},
-        protected::{Dialect, NoWay, ProtectedApp, Way},
+        protected::{AccessRule, Dialect, NoWay, ProtectedApp, Way},
         session::door_secret,
     },
 };
@@ -81,6 +81,9 @@ async fn answer(web: &Web, req: &HttpRequest) -> Result<HttpResponse, Problem> {
         .and_then(|who| who.ok_or_else(Problem::unauthenticated))
         .map_err(|problem| at_sign_in(web, req, &original, problem))?;
     access::pass(app, &way, &who).map_err(|why| barred(web, req, &original, who.actor.clone(), &why))?;
+    if let Way::Ruled(_, AccessRule { scope: Some(scope), .. }) = &way {
+        web.app.authn.needed(&who, *scope);
+    }
     let kept = assertion::assert(&web.app, &web.passes, &who, app, |made| Pass::of(app, Some(&who), &made.jws));
     Ok(kept.ready.answer())
 }

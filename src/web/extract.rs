@@ -88,7 +88,11 @@ fn permit<R: Right>(web: &Web, req: &HttpRequest, identity: Arc<Identity>) -> Re
     web.limits.api.check(web.limits.key_of(key(&identity))).map_err(|e| too_fast(web, req, &identity.actor, e))?;
     Client::is_known_by(req, identity.credential.kind());
     let actor = Arc::clone(&identity);
-    identity.acting_as::<R>().map_err(|refusal| {
+    let permit = identity.acting_as::<R>();
+    if let (Ok(_), Access::Scope(scope)) = (&permit, R::NEEDS) {
+        web.app.authn.needed(&actor, scope);
+    }
+    permit.map_err(|refusal| {
         let event = NewEvent::new(web.app.now(), EventName::PermissionDenied, actor.actor.clone());
         let needed = match refusal.needs {
             Access::Scope(scope) => scope.as_str(),

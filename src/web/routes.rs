@@ -83,6 +83,9 @@ routes! {
     "/api/events" { GET api::events::follow, Scope(Read); }
     "/api/audit/export" { GET api::evidence::export, Scope(Audit); }
     "/api/audit/keys" { GET api::evidence::keys, Scope(Audit); }
+    "/api/review/access" { GET api::review::access, Scope(Audit); }
+    "/api/review/tokens" { GET api::review::tokens, Scope(Audit); }
+    "/api/review/changes" { GET api::review::changes, Scope(Audit); }
     "/api/tasks" { GET api::tasks::list, Scope(Read); POST api::tasks::create, Scope(Write); }
     "/api/tasks/create" { POST api::tasks::create, Scope(Write); }
     "/api/tasks/{id}" {
@@ -111,6 +114,7 @@ routes! {
     "/audit" { GET pages::audit::show, Scope(Audit); }
     "/audit/verify" { POST pages::audit::verify, Scope(Audit); }
     "/audit/{seq}" { GET pages::audit_entry::show, Scope(Audit); }
+    "/review" { GET pages::review::show, Scope(Audit); }
     "/people" { GET pages::people::list, Scope(All); }
     "/people/{id}" { GET pages::people::show, Scope(All); }
     "/people/{id}/end-sessions" { POST pages::people::end_all, Scope(All); }

@@ -109,3 +109,30 @@ async fn a_changed_entry_is_found_and_named() {
     set("tester").await;
     assert_eq!(home.ok("enterprise audit verify --json").json()["valid"], true);
 }
+
+#[test]
+fn rights_are_reviewed_at_the_terminal() {
+    let home = Home::new();
+    assert_eq!(home.ok("enterprise review tokens").out, "Nothing to report.\n");
+    let id = home.ok("enterprise token generate left-over --scopes write,read --json").json()["id"].clone();
+    let found = home.ok("enterprise review tokens --json").json();
+    assert_eq!(
+        (&found["complete"], &found["rows"][0]["id"], &found["rows"][0]["findings"]),
+        (&json!(true), &id, &json!([]))
+    );
+    assert_eq!(home.ok("enterprise review tokens --finding scopes --json").json()["rows"], json!([]));
+    let table = home.ok("enterprise review access --kind token").out;
+    assert!(table.contains("left-over") && table.contains("scopes chosen by"), "{table}");
+    let csv = home.ok("enterprise review access --kind token --csv").out;
+    assert!(csv.starts_with("kind,id,name,") && csv.contains(",left-over,") && csv.contains("read write"), "{csv}");
+    home.ok("enterprise token revoke left-over");
+    let changes = home.ok("enterprise review changes --json").json();
+    let words: Vec<&str> = changes["rows"].as_array().unwrap().iter().map(|c| c["change"].as_str().unwrap()).collect();
+    assert_eq!(words, ["lost", "gained"]);
+    assert_eq!(home.ok("enterprise review changes --since 2200-01-01 --json").json()["rows"], json!([]));
+    for (wrong, says) in [("changes --since never", "--since"), ("access --scope root", "--scope")] {
+        let refused = home.run(&format!("enterprise review {wrong}"));
+        assert!(refused.code == 1 && refused.err.contains(says), "{}", refused.err);
+    }
+    assert_eq!(home.run("enterprise review access --kind cat").code, 2);
+}

@@ -50,6 +50,7 @@ mod psk;
 mod raw;
 mod redirects;
 mod refresh;
+mod review;
 mod rotation;
 mod runs;
 mod sinks;

@@ -46,6 +46,8 @@ pub(crate) fn token(owner: &str, name: &str) -> (Token, TokenDigest) {
         replaced_by: None,
         last_used_at: None,
         last_used_from: None,
+        used_scopes: ScopeSet::EMPTY,
+        watched_since: at(0),
     };
     (token, TokenSecret::from_random(Entropy.bytes()).digest())
 }

@@ -196,6 +196,8 @@ impl Launch {
             replaced_by: None,
             last_used_at: None,
             last_used_from: None,
+            used_scopes: ScopeSet::EMPTY,
+            watched_since: self.event.time,
         })
     }
 }

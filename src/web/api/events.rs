@@ -165,6 +165,9 @@ pub(in crate::web) async fn follow(
 ) -> Result<HttpResponse, Problem> {
     let query = Query::read(req.query_string(), &["types", "run_id", "since"])?;
     let wanted = Wanted::read(&query, caller.identity().scopes.allows(Scope::Audit))?;
+    if wanted.wants("audit") {
+        web.app.authn.needed(caller.identity(), Scope::Audit);
+    }
     // A browser says where it was only when it comes back; a page says by `since` what it was made from.
     let (name, since) = match req.headers().get("last-event-id") {
         Some(value) => ("Last-Event-ID", value.to_str().ok().or(Some("?"))),

@@ -10,6 +10,7 @@ pub(super) mod health;
 pub(super) mod me;
 pub(super) mod metrics;
 pub(super) mod openapi;
+pub mod review;
 pub(super) mod runs;
 pub(super) mod status;
 pub(super) mod tasks;

@@ -10,7 +10,7 @@ use utoipa::{
 };
 
 use super::{
-    audit, certificates, events, evidence, exchange, explain, health, me, metrics, runs, status, tasks, tokens,
+    audit, certificates, events, evidence, exchange, explain, health, me, metrics, review, runs, status, tasks, tokens,
     well_known,
 };
 use crate::web::apps;
@@ -47,6 +47,9 @@ use crate::web::apps;
         events::follow,
         evidence::export,
         evidence::keys,
+        review::access,
+        review::tokens,
+        review::changes,
         tasks::list,
         tasks::create,
         tasks::show,

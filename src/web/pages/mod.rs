@@ -14,6 +14,7 @@ pub(super) mod logout;
 mod nodes;
 pub(super) mod overview;
 pub(super) mod people;
+pub(super) mod review;
 pub(super) mod runs;
 pub(super) mod tasks;
 pub(super) mod tokens;
@@ -73,6 +74,7 @@ impl Shell {
         }
         if who.scopes.allows(Scope::Audit) {
             links.push(("/audit", "Audit"));
+            links.push(("/review", "Review"));
         }
         if who.scopes.allows(Scope::All) {
             links.push(("/people", "People"));
@@ -97,6 +99,11 @@ impl Shell {
     /// For whoever comes.
     fn for_anybody(title: &str, active: &'static str) -> Self {
         Self { title: title.to_owned(), active, who: None, version: &assets::VERSION, reload: None }
+    }
+
+    /// Whether the navigation of who is signed in leads there.
+    fn leads_to(&self, path: &str) -> bool {
+        self.who.as_ref().is_some_and(|who| who.links.iter().any(|(to, _)| *to == path))
     }
 
     fn csrf(&self) -> &str {

@@ -1,0 +1,5 @@
+-- The scopes that a token's requests have needed, and since when that is noted. Of a token from before nothing is known
+-- of the time until now.
+ALTER TABLE tokens ADD COLUMN used_scopes TEXT NOT NULL DEFAULT '';
+ALTER TABLE tokens ADD COLUMN watched_since BIGINT NOT NULL DEFAULT 0;
+UPDATE tokens SET watched_since = CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT);
