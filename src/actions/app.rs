@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     certificates::{self, LastList},
+    examination::Examinations,
     happenings::Happenings,
     keys::{self, KeysRefused, share::Share},
     listener::{Listener, ListenerRefused},
@@ -69,6 +70,8 @@ pub struct App {
     pub sinks: Lags,
     /// The one-time sign-in link of the local administrator, if one was printed.
     pub admin_link: AdminLink,
+    /// The examination of the log that is under way.
+    pub examinations: Examinations,
     /// When it started.
     pub started_at: Moment,
     /// When it last told the other nodes that it lives.
@@ -130,6 +133,7 @@ impl App {
             started_at: clock.now(),
             last_beat: LastBeat::default(),
             sinks: Lags::default(),
+            examinations: Examinations::default(),
             admin_link: AdminLink::default(),
             foreman: Foreman::new(&settings.runs),
             happenings: Happenings::default(),

@@ -105,18 +105,24 @@ impl Verdict {
             not_checked: report.unchecked,
         }
     }
+
+    /// The event, with what was found.
+    pub(super) fn recorded_in(&self, event: NewEvent) -> NewEvent {
+        let outcome = if self.valid { Outcome::Success } else { Outcome::Failure };
+        let event = event.because(outcome, self.fault.clone().unwrap_or_default());
+        event.with("entries", self.entries).with("head", self.head.clone())
+    }
 }
 
-/// Examines the whole log and records that it was done.
+/// Examines the whole log at once and records that it was done. A server shares one examination among those who ask
+/// ([`super::examination`]).
 ///
 /// # Errors
 /// [`ActError`] when the log cannot be read to the end.
 pub async fn verify(app: &App, caller: &Caller<ReadAudit>, from: &Origin) -> Result<Verdict, ActError> {
     let verdict = Verdict::of(examine(app, caller).await?);
-    let outcome = if verdict.valid { Outcome::Success } else { Outcome::Failure };
     let event = NewEvent::new(app.now(), EventName::AuditVerified, caller.identity().actor.clone());
-    let reason = verdict.fault.clone().unwrap_or_default();
-    app.note(event.because(outcome, reason).with("entries", verdict.entries).with("head", verdict.head.clone()), from);
+    app.note(verdict.recorded_in(event), from);
     Ok(verdict)
 }
 

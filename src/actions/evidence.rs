@@ -116,11 +116,15 @@ pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
 /// # Errors
 /// When the log cannot be read to the end.
 pub async fn examine(app: &App, _: &Caller<ReadAudit>) -> Result<Report, ActError> {
-    let trusted = match signer(app) {
+    Ok(verify::database(&app.store, believed(app), &anchors(app)).await?)
+}
+
+/// The keys that are believed of this installation's log: none, where no key outlasts the process.
+pub(super) fn believed(app: &App) -> PublicKeys {
+    match signer(app) {
         Some(_) => trusted(app),
         None => PublicKeys::default(),
-    };
-    Ok(verify::database(&app.store, trusted, &anchors(app)).await?)
+    }
 }
 
 /// Begins an export, once it is recorded who asked for what.

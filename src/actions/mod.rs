@@ -8,6 +8,7 @@ pub mod audit;
 pub mod background;
 pub mod certificates;
 pub mod evidence;
+pub mod examination;
 pub mod exchange;
 pub mod happenings;
 pub mod keys;

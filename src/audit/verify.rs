@@ -461,6 +461,21 @@ impl Examiner {
 /// # Errors
 /// When the database cannot be read to the end.
 pub async fn database(store: &Store, trusted: PublicKeys, anchors: &[String]) -> Result<Report, StoreError> {
+    let watched = watched(store, trusted, anchors, |_| true).await?;
+    Ok(watched.expect("nobody ends it early"))
+}
+
+/// As [`database`]; now and then `goes_on` hears the place that was come to, and answers whether to go on. `None`
+/// where it did not.
+///
+/// # Errors
+/// When the database cannot be read to the end.
+pub async fn watched(
+    store: &Store,
+    trusted: PublicKeys,
+    anchors: &[String],
+    mut goes_on: impl FnMut(i64) -> bool,
+) -> Result<Option<Report>, StoreError> {
     let mut examiner = Examiner::new(trusted, &store.evidence_keys().await?, anchors);
     let mut filter = Filter::default();
     loop {
@@ -472,20 +487,23 @@ pub async fn database(store: &Store, trusted: PublicKeys, anchors: &[String]) ->
             if !beyond.is_empty() && !store.audit_stretch(&filter).await?.is_empty() {
                 continue;
             }
-            let Err(flaw) = tail(&mut examiner, store, beyond).await? else { return Ok(examiner.end()) };
-            return Ok(examiner.broken(flaw));
+            let Err(flaw) = tail(&mut examiner, store, beyond).await? else { return Ok(Some(examiner.end())) };
+            return Ok(Some(examiner.broken(flaw)));
         };
         let after = examiner.head().seq;
+        if !goes_on(after) {
+            return Ok(None);
+        }
         let stones = store.tombstones(after, last.seq).await?;
         // What a tombstone stands for went in the same commit, so nothing can be read of it now.
         let undead = if stones.is_empty() { None } else { store.undead_entry(after + 1, last.seq).await? };
         if let Some(seq) = undead {
-            return Ok(examiner.broken(Fault::Inserted { seq }.into()));
+            return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
         }
         let rows = store.checkpoints(after, last.seq).await?;
         filter.after = Some(last.seq);
         if let Err(flaw) = stretch(&mut examiner, &entries, &stones, rows) {
-            return Ok(examiner.broken(flaw));
+            return Ok(Some(examiner.broken(flaw)));
         }
     }
 }

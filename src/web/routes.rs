@@ -112,7 +112,7 @@ routes! {
     "/tokens/{id}/revoke" { POST pages::tokens::revoke, Person; }
     "/tokens/{id}/rotate" { POST pages::tokens::rotate, Person; }
     "/audit" { GET pages::audit::show, Scope(Audit); }
-    "/audit/verify" { POST pages::audit::verify, Scope(Audit); }
+    "/audit/verify" { GET pages::audit::progress, Scope(Audit); POST pages::audit::verify, Scope(Audit); }
     "/audit/{seq}" { GET pages::audit_entry::show, Scope(Audit); }
     "/review" { GET pages::review::show, Scope(Audit); }
     "/people" { GET pages::people::list, Scope(All); }

@@ -32,6 +32,7 @@ mod cross_site;
 mod discovery;
 mod events;
 mod evidence;
+mod examination;
 mod exchange;
 mod explain;
 mod forward;

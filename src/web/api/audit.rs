@@ -9,7 +9,10 @@ use utoipa::ToSchema;
 
 use super::Query;
 use crate::{
-    actions::audit::{self, Verdict},
+    actions::{
+        audit::{self, Verdict},
+        examination,
+    },
     domain::{
         event::{EventName, Outcome},
         identity::{Caller, ReadAudit},
@@ -190,12 +193,14 @@ pub(in crate::web) async fn summary(
     Ok(Json(counts.into_iter().map(CountView::of).collect()))
 }
 
-/// Examine the whole log: the chain, and everything that was signed about it.
+/// Examine the whole log: the chain, and everything that was signed about it. Who asks while that is under way is
+/// answered with the same examination.
 #[utoipa::path(get, path = "/api/audit/verify", tag = "audit", responses((status = 200, body = Verdict), (status = 401), (status = 403)))]
 pub(in crate::web) async fn verify(
     web: Data<Web>,
     caller: Caller<ReadAudit>,
     req: HttpRequest,
 ) -> Result<Json<Verdict>, Problem> {
-    Ok(Json(audit::verify(&web.app, &caller, &origin(&req)).await?))
+    let examination = examination::join(&web.app, &caller, &origin(&req)).await?;
+    Ok(Json(Verdict::clone(&*examination.verdict().await?)))
 }

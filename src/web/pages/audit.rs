@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
+    http::{StatusCode, header::LOCATION},
     web::{Data, Payload},
 };
 use askama::Template;
@@ -13,7 +13,10 @@ use super::{
     form_token, html,
 };
 use crate::{
-    actions::audit::{self, Verdict},
+    actions::{
+        audit::{self, Verdict},
+        examination::{self, Examination, State},
+    },
     domain::{
         event::EventName,
         identity::{Caller, ReadAudit},
@@ -94,7 +97,7 @@ struct AuditPage {
     events: Vec<&'static str>,
     error: Option<String>,
     next: Option<String>,
-    verdict: Option<Verdict>,
+    shown: Shown,
     chart: Option<Chart>,
     /// The filter as a query, for the links to the exports.
     query: String,
@@ -121,10 +124,55 @@ pub(in crate::web) async fn show(
     caller: Caller<ReadAudit>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    page(&web, &caller, &req, None).await
+    page(&web, &caller, &req, Shown::default()).await
 }
 
-/// `POST /audit/verify`: walks the whole chain.
+/// How far an examination is.
+struct Progress {
+    done: i64,
+    total: i64,
+    percent: i64,
+    began: When,
+}
+
+/// What is known of an examination that was asked for on a page.
+#[derive(Default)]
+struct Shown {
+    verdict: Option<Verdict>,
+    progress: Option<Progress>,
+    /// Why there is no verdict.
+    ended: Option<&'static str>,
+}
+
+impl Shown {
+    fn of(examination: &Examination) -> Self {
+        match examination.state() {
+            State::Done(verdict) => Self { verdict: Some(Verdict::clone(&verdict)), ..Self::default() },
+            State::UnderWay => {
+                // The log grows meanwhile, and whoever wrote it grows with it.
+                let (done, total) = (examination.done(), examination.total.max(examination.done()));
+                let percent = done * 100 / total.max(1);
+                Self {
+                    progress: Some(Progress { done, total, percent, began: examination.began.into() }),
+                    ..Self::default()
+                }
+            }
+            State::Unreadable => {
+                Self { ended: Some("The log could not be read to its end. Try again in a moment."), ..Self::default() }
+            }
+            State::BrokenOff => {
+                Self { ended: Some("The examination was broken off, because nobody waited for it."), ..Self::default() }
+            }
+        }
+    }
+}
+
+/// Who examines a short log is answered without a page between.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(700);
+/// Between two looks at an examination, in seconds.
+const LOOK: u32 = 1;
+
+/// `POST /audit/verify`: walks the whole chain, or joins whoever does.
 pub(in crate::web) async fn verify(
     web: Data<Web>,
     caller: Caller<ReadAudit>,
@@ -132,16 +180,24 @@ pub(in crate::web) async fn verify(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     body::form(&web, &req, payload, &form_token(&web, &req)?).await?;
-    let verdict = audit::verify(&web.app, &caller, &origin(&req)).await?;
-    page(&web, &caller, &req, Some(verdict)).await
+    let examination = examination::join(&web.app, &caller, &origin(&req)).await?;
+    examination.ends_within(AT_ONCE).await;
+    Ok(HttpResponse::SeeOther().insert_header((LOCATION, "/audit/verify")).finish())
 }
 
-async fn page(
-    web: &Web,
-    caller: &Caller<ReadAudit>,
-    req: &HttpRequest,
-    verdict: Option<Verdict>,
+/// `GET /audit/verify`: how far the latest examination is, or what it found. Loads itself again until it has ended.
+pub(in crate::web) async fn progress(
+    web: Data<Web>,
+    caller: Caller<ReadAudit>,
+    req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    match examination::latest(&web.app, &caller) {
+        Some(latest) => page(&web, &caller, &req, Shown::of(&latest)).await,
+        None => Ok(HttpResponse::SeeOther().insert_header((LOCATION, "/audit")).finish()),
+    }
+}
+
+async fn page(web: &Web, caller: &Caller<ReadAudit>, req: &HttpRequest, shown: Shown) -> Result<HttpResponse, Problem> {
     let query = Query::read(req.query_string(), &PARAMETERS)?;
     let text = |name: &str| query.text(name).unwrap_or_default().to_owned();
     let asked = Asked {
@@ -166,7 +222,7 @@ async fn page(
         format!("/audit?{}", pairs.append_pair("cursor", &last.seq.to_string()).finish())
     });
     let mut shell = Shell::of(web, req, caller.identity(), "Audit log", "/audit");
-    shell.reload = asked.follow.then_some(5);
+    shell.reload = shown.progress.as_ref().map(|_| LOOK).or(asked.follow.then_some(5));
     let page = AuditPage {
         shell,
         lines: found.into_iter().map(Line::of).collect(),
@@ -174,7 +230,7 @@ async fn page(
         events: EventName::EVERY.iter().map(|e| e.as_str()).collect(),
         error,
         next,
-        verdict,
+        shown,
         chart,
         query: query.again(&FILTER),
     };
