@@ -2,6 +2,8 @@
 
 #[path = "cluster/accounts.rs"]
 mod accounts;
+#[path = "cluster/anchors.rs"]
+mod anchors;
 #[path = "cluster/coverage.rs"]
 mod coverage;
 #[path = "support/covered.rs"]

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     audit::{EventQueue, sink::Lags},
     authn::{Authn, workload::Workloads},
+    cluster::anchors::Anchors,
     config::{
         Settings,
         server::{Database, Signing},
@@ -70,6 +71,8 @@ pub struct App {
     pub sinks: Lags,
     /// The one-time sign-in link of the local administrator, if one was printed.
     pub admin_link: AdminLink,
+    /// Where checkpoints are kept in NATS, if they are.
+    pub anchors: Option<Arc<Anchors>>,
     /// The examination of the log that is under way.
     pub examinations: Examinations,
     /// When it started.
@@ -119,6 +122,7 @@ impl App {
             Signing::Shared(share) => Some(Share::new(share, &node, is_server)),
             _ => None,
         };
+        let anchors = anchors(&settings, &node);
         let ring = keys::ring(&settings, &store, &sealer, share.as_ref(), clock.now(), is_server).await?;
         let providers = Providers::new(&settings.auth.providers, &settings.server.public_url, &clock)?;
         let workloads = Workloads::new(&settings, &clock).map_err(|(id, e)| StartError::Issuer(id, e))?;
@@ -134,6 +138,7 @@ impl App {
             last_beat: LastBeat::default(),
             sinks: Lags::default(),
             examinations: Examinations::default(),
+            anchors,
             admin_link: AdminLink::default(),
             foreman: Foreman::new(&settings.runs),
             happenings: Happenings::default(),
@@ -181,6 +186,17 @@ async fn open_store(settings: &Settings, node: &str, is_server: bool) -> Result<
             opened => return opened,
         }
     }
+}
+
+fn anchors(settings: &Settings, node: &str) -> Option<Arc<Anchors>> {
+    let Signing::Shared(shared) = &settings.signing else { return None };
+    let bucket = settings.audit.anchor_bucket.as_ref()?;
+    // On PostgreSQL all nodes write one log; a SQLite file is its node's own.
+    let owner = match settings.database {
+        Database::Postgres(_) => "shared".to_owned(),
+        Database::Sqlite(_) => format!("node-{node}"),
+    };
+    Some(Arc::new(Anchors::new(keys::share::access(shared, node), bucket, &owner)))
 }
 
 fn machine_name() -> String {

@@ -1,6 +1,6 @@
 //! Signing the audit log's head, anchoring it outside, exporting the log, and taking out what grew too old.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{ActError, App};
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
         sink,
         verify::{self, Report},
     },
+    cluster::anchors::{Anchored, Anchors},
     config::server::Database,
     domain::{
         checkpoint::Checkpoint,
@@ -74,16 +75,73 @@ pub async fn sign(app: &App, now: bool) -> Result<Option<Checkpoint>, StoreError
     {
         tracing::error!(error = %e, file = %path.display(), seq = checkpoint.seq, "a checkpoint could not be anchored");
     }
+    if let Some(bucket) = &app.anchors {
+        // Beside the rest: NATS may be away. A process that ends waits for it, as long as an answer may take.
+        let kept = tokio::spawn(keep(Arc::clone(bucket), checkpoint.seq, jws));
+        if now {
+            let _panicked = kept.await;
+        }
+    }
     Ok(Some(checkpoint))
 }
 
+async fn keep(bucket: Arc<Anchors>, seq: i64, jws: String) {
+    match bucket.keep(seq, &jws).await {
+        Ok(Anchored::Kept) => {}
+        Ok(Anchored::Otherwise) => {
+            tracing::error!(
+                seq,
+                "NATS holds another checkpoint of this place: the log was cut or replaced, or an old backup was restored; see audit verify"
+            );
+        }
+        Err(e) => tracing::error!(error = %e, seq, "a checkpoint could not be anchored in NATS"),
+    }
+}
+
+/// What was signed and is kept outside the database.
+#[derive(Debug, Default)]
+pub struct Outside {
+    /// In the file, oldest first.
+    pub file: Vec<String>,
+    /// In NATS, oldest first.
+    pub nats: Vec<String>,
+    /// What could not be read, in sentences.
+    pub unread: Vec<String>,
+}
+
+impl Outside {
+    /// All of it.
+    pub fn all(&self) -> Vec<String> {
+        let known: HashSet<&String> = self.file.iter().collect();
+        let unknown = self.nats.iter().filter(|jws| !known.contains(jws));
+        self.file.iter().chain(unknown).cloned().collect()
+    }
+
+    /// A report with what could not be compared.
+    pub(super) fn beside(self, mut report: Report) -> Report {
+        report.unchecked.extend(self.unread);
+        report
+    }
+}
+
 /// The statements that are anchored outside the database.
-pub fn anchors(app: &App) -> Vec<String> {
-    let Some(path) = &app.settings.audit.anchor_file else { return Vec::new() };
-    anchor::read(path).unwrap_or_else(|e| {
-        tracing::error!(error = %e, file = %path.display(), "the anchors cannot be read");
-        Vec::new()
-    })
+pub async fn anchors(app: &App) -> Outside {
+    let mut outside = Outside::default();
+    if let Some(path) = &app.settings.audit.anchor_file {
+        outside.file = anchor::read(path).unwrap_or_else(|e| {
+            tracing::error!(error = %e, file = %path.display(), "the anchors cannot be read");
+            outside.unread.push(format!("the anchors in the file: {e}"));
+            Vec::new()
+        });
+    }
+    if let Some(bucket) = &app.anchors {
+        outside.nats = bucket.all().await.unwrap_or_else(|e| {
+            tracing::error!(error = %e, "the anchors in NATS cannot be read");
+            outside.unread.push(format!("the anchors in NATS: {e}"));
+            Vec::new()
+        });
+    }
+    outside
 }
 
 /// Compares the last anchor with what stands in the log now. A log that is not the one that was anchored is said
@@ -95,20 +153,25 @@ pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
     use crate::{domain::checkpoint::Statement as _, keys::verify::Signed};
     let mut known = trusted(app);
     app.store.evidence_keys().await?.iter().for_each(|jwk| drop(known.add(jwk)));
-    let last = anchors(app).pop().map(|jws| known.check::<Checkpoint>(Checkpoint::TYP, &jws));
-    let Some(Signed::By(_, said)) = last else { return Ok(true) };
-    let fits = match app.store.audit_entry(said.seq).await? {
-        Some(entry) => entry.hash == said.hash,
-        // Taken out since, or not there yet.
-        None => app.store.audit_head().await?.seq > said.seq,
-    };
-    if !fits {
+    let outside = anchors(app).await;
+    let mut all_fit = true;
+    for last in [outside.file.last(), outside.nats.last()].into_iter().flatten() {
+        let Signed::By(_, said) = known.check::<Checkpoint>(Checkpoint::TYP, last) else { continue };
+        let fits = match app.store.audit_entry(said.seq).await? {
+            Some(entry) => entry.hash == said.hash,
+            // Taken out since, or not there yet.
+            None => app.store.audit_head().await?.seq > said.seq,
+        };
+        if fits || !all_fit {
+            continue;
+        }
+        all_fit = false;
         let fault = format!("entry {} is not what was anchored on {}", said.seq, said.time.rfc3339());
         tracing::error!("{fault}: the log was cut or replaced, or an old backup was restored; see audit verify");
         let event = NewEvent::new(app.now(), EventName::AuditVerified, crate::domain::event::Actor::system());
         app.store.act(Append { events: vec![event.because(Outcome::Failure, fault)] }).await?;
     }
-    Ok(fits)
+    Ok(all_fit)
 }
 
 /// Examines the whole log with everything that is known about it.
@@ -116,7 +179,9 @@ pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
 /// # Errors
 /// When the log cannot be read to the end.
 pub async fn examine(app: &App, _: &Caller<ReadAudit>) -> Result<Report, ActError> {
-    Ok(verify::database(&app.store, believed(app), &anchors(app)).await?)
+    let outside = anchors(app).await;
+    let report = verify::database(&app.store, believed(app), &outside.all()).await?;
+    Ok(outside.beside(report))
 }
 
 /// The keys that are believed of this installation's log: none, where no key outlasts the process.

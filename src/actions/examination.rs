@@ -159,10 +159,11 @@ pub fn latest(app: &App, _: &Caller<ReadAudit>) -> Option<Arc<Examination>> {
 }
 
 async fn examine(app: Arc<App>, examination: Arc<Examination>) {
-    let anchors = anchors(&app);
-    let watched = verify::watched(&app.store, believed(&app), &anchors, |done| examination.goes_on(&app, done));
+    let outside = anchors(&app).await;
+    let compared = outside.all();
+    let watched = verify::watched(&app.store, believed(&app), &compared, |done| examination.goes_on(&app, done));
     let state = match watched.await {
-        Ok(Some(report)) => State::Done(Arc::new(Verdict::of(report))),
+        Ok(Some(report)) => State::Done(Arc::new(Verdict::of(outside.beside(report)))),
         Ok(None) => State::BrokenOff,
         Err(e) => {
             tracing::warn!(error = %e, "the audit log could not be examined to its end");

@@ -3,7 +3,7 @@
 //! It is asked for, not watched: one small read every few seconds leaves nothing behind on the server when a node or a
 //! connection goes, and finds the way back by itself when the server does.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event,
@@ -78,9 +78,16 @@ pub struct Found {
 pub struct Bucket {
     context: Context,
     place: Place,
-    replicas: usize,
+    /// As it is made where there is none.
+    shape: stream::Config,
     /// Looked up once it is there.
     store: OnceCell<kv::Store>,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Access({:?})", self.servers)
+    }
 }
 
 impl std::fmt::Debug for Bucket {
@@ -109,6 +116,11 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub async fn connect(access: &Access, place: Place) -> Result<Self, BucketError> {
+        Self::connect_as(access, place, of_keys()).await
+    }
+
+    /// As [`Self::connect`], for a bucket of another shape.
+    pub(super) async fn connect_as(access: &Access, place: Place, shape: stream::Config) -> Result<Self, BucketError> {
         let servers = access.servers.join(",");
         let options = options(access)?;
         let client: Client = match tokio::time::timeout(CONNECT_WITHIN, options.connect(&access.servers)).await {
@@ -123,7 +135,8 @@ impl Bucket {
         };
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER_WITHIN);
-        Ok(Self { context, place, replicas: access.replicas, store: OnceCell::new() })
+        let shape = stream(&place.bucket, access.replicas, shape);
+        Ok(Self { context, place, shape, store: OnceCell::new() })
     }
 
     fn refused(&self, what: &'static str, error: &dyn std::error::Error) -> BucketError {
@@ -157,7 +170,7 @@ impl Bucket {
         if let Some(store) = self.store().await? {
             return Ok(store);
         }
-        let made = self.context.create_stream(stream(&self.place.bucket, self.replicas)).await;
+        let made = self.context.create_stream(self.shape.clone()).await;
         match (self.store().await?, made) {
             (Some(store), _) => Ok(store),
             (None, Err(e)) => Err(self.refused("make", &e)),
@@ -170,8 +183,13 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub async fn get(&self) -> Result<Option<Found>, BucketError> {
+        self.get_at(&self.place.key).await
+    }
+
+    /// What another key holds.
+    pub(super) async fn get_at(&self, key: &str) -> Result<Option<Found>, BucketError> {
         let Some(store) = self.store().await? else { return Ok(None) };
-        let entry = store.entry(self.place.key.as_str()).await.map_err(|e| self.refused("read", &e))?;
+        let entry = store.entry(key).await.map_err(|e| self.refused("read", &e))?;
         let entry = entry.filter(|entry| entry.operation == Operation::Put);
         Ok(entry.map(|entry| Found { value: entry.value.to_vec(), number: entry.revision }))
     }
@@ -182,11 +200,41 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub async fn create(&self, value: &[u8]) -> Result<Option<u64>, BucketError> {
+        self.create_at(&self.place.key, value).await
+    }
+
+    /// The same at another key.
+    pub(super) async fn create_at(&self, key: &str, value: &[u8]) -> Result<Option<u64>, BucketError> {
         let store = self.store_or_new().await?;
-        match store.create(self.place.key.as_str(), value.to_vec().into()).await {
+        match store.create(key, value.to_vec().into()).await {
             Ok(number) => Ok(Some(number)),
             Err(e) if e.kind() == CreateErrorKind::AlreadyExists => Ok(None),
             Err(e) => Err(self.refused("write to", &e)),
+        }
+    }
+
+    /// The numbers that values of the bucket may have, in order; none where there is no bucket.
+    pub(super) async fn numbers(&self) -> Result<Range<u64>, BucketError> {
+        if self.store().await?.is_none() {
+            return Ok(Range::default());
+        }
+        let name = &self.shape.name;
+        let stream = self.context.get_stream(name).await.map_err(|e| self.refused("show", &e))?;
+        let state = &stream.cached_info().state;
+        Ok(if state.messages == 0 { Range::default() } else { state.first_sequence..state.last_sequence + 1 })
+    }
+
+    /// The key and the value of a number; `None` when it is gone, or was never one.
+    pub(super) async fn value_of(&self, number: u64) -> Result<Option<(String, Vec<u8>)>, BucketError> {
+        let Some(store) = self.store().await? else { return Ok(None) };
+        match store.stream.direct_get(number).await {
+            Ok(message) => {
+                let before = format!("$KV.{}.", self.place.bucket);
+                let key = message.subject.strip_prefix(&before).filter(|_| !message.payload.is_empty());
+                Ok(key.map(|key| (key.to_owned(), message.payload.to_vec())))
+            }
+            Err(e) if e.kind() == stream::DirectGetErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.refused("read", &e)),
         }
     }
 
@@ -206,18 +254,25 @@ impl Bucket {
 
 /// A KV bucket as NATS defines it (ADR-8). The library's own way to make one asks for the account first, and cannot read what
 /// a server before 2.10 answers.
-fn stream(bucket: &str, replicas: usize) -> stream::Config {
+fn stream(bucket: &str, replicas: usize, shape: stream::Config) -> stream::Config {
     stream::Config {
         name: format!("KV_{bucket}"),
-        description: Some("lokid: the sealed signing keys".into()),
         subjects: vec![format!("$KV.{bucket}.>")],
-        max_messages_per_subject: HISTORY,
-        discard: stream::DiscardPolicy::New,
         storage: stream::StorageType::File,
         num_replicas: replicas,
         allow_rollup: true,
         deny_delete: true,
         allow_direct: true,
+        ..shape
+    }
+}
+
+/// What the bucket of the keys has of its own.
+fn of_keys() -> stream::Config {
+    stream::Config {
+        description: Some("lokid: the sealed signing keys".into()),
+        max_messages_per_subject: HISTORY,
+        discard: stream::DiscardPolicy::New,
         ..stream::Config::default()
     }
 }

@@ -17,6 +17,8 @@ pub struct Audit {
     pub cadence: Cadence,
     /// Where checkpoints are kept outside the database.
     pub anchor_file: Option<PathBuf>,
+    /// The NATS bucket in which they are kept too, where there is a NATS.
+    pub anchor_bucket: Option<String>,
     /// How old entries become.
     pub ages: Ages,
     /// A syslog server.
@@ -65,6 +67,16 @@ fn syslog(text: &str, ca_file: Option<PathBuf>) -> Option<Syslog> {
     Some(Syslog { transport, host, port: url.port().unwrap_or(port), ca_file })
 }
 
+fn anchor_bucket(place: Place<'_>) -> Option<String> {
+    const KEY: &str = "enterprise.audit.anchor_bucket";
+    let name = place.text(KEY).filter(|name| name != "none")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.len() > 128 || !name.chars().all(fits) {
+        place.fault(KEY, "expected up to 128 letters, digits, - and _, or none");
+    }
+    Some(name)
+}
+
 pub(super) fn read(place: Place<'_>, database: &Database) -> Audit {
     let days = |key: &str| {
         let days: u64 = place.number(key).unwrap_or_default();
@@ -88,6 +100,7 @@ pub(super) fn read(place: Place<'_>, database: &Database) -> Audit {
     Audit {
         cadence: Cadence { every, entries: place.number("enterprise.audit.checkpoint_entries").unwrap_or(1000) },
         anchor_file: place.text("enterprise.audit.anchor_file").map(PathBuf::from).or_else(beside),
+        anchor_bucket: anchor_bucket(place),
         ages,
         syslog,
         webhook: place.text("enterprise.audit.webhook").and_then(|text| check_url(&text).ok()),

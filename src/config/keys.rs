@@ -152,6 +152,7 @@ keys! {
     "enterprise.audit.checkpoint_every" "LOKI_AUDIT_CHECKPOINT_EVERY" Kind::Duration, "5m", "Sign the head of the log at the latest so long after an entry.";
     "enterprise.audit.checkpoint_entries" "LOKI_AUDIT_CHECKPOINT_ENTRIES" Kind::Number(1, 10_000_000), "1000", "Sign the head of the log at the latest after so many entries.";
     "enterprise.audit.anchor_file" "LOKI_AUDIT_ANCHOR_FILE" Kind::Text, "", "File outside the database to which every checkpoint is added; best on another disk or machine. Default: beside the SQLite file.";
+    "enterprise.audit.anchor_bucket" "LOKI_AUDIT_ANCHOR_BUCKET" Kind::Text, "loki-audit-anchors", "NATS KV bucket in which every checkpoint is kept too, where cluster.nats_url is set; none: in no bucket. Installations that share a NATS need a bucket each.";
     "enterprise.audit.retention_days" "LOKI_AUDIT_RETENTION_DAYS" Kind::Number(0, 36_500), "365", "Acts are taken out of the log after so many days, leaving a signed tombstone; 0: never.";
     "enterprise.audit.refusals_days" "LOKI_AUDIT_REFUSALS_DAYS" Kind::Number(0, 36_500), "90", "The same for refusals and uses; 0: never.";
     "enterprise.audit.syslog" "LOKI_AUDIT_SYSLOG" Kind::Text, "", "Send every entry to a syslog server (RFC 5424): udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT.";

@@ -65,6 +65,18 @@ pub struct Share {
     is_disputed: AtomicBool,
 }
 
+/// How the settings say that NATS is reached.
+pub fn access(settings: &config::cluster::Share, node: &str) -> Access {
+    Access {
+        servers: settings.servers.clone(),
+        ca_file: settings.ca_file.clone(),
+        credentials_file: settings.credentials_file.clone(),
+        user: settings.user.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
+        replicas: settings.replicas,
+        node: node.to_owned(),
+    }
+}
+
 impl Share {
     /// As the settings say.
     pub fn new(settings: &config::cluster::Share, node: &str, is_server: bool) -> Self {
@@ -72,14 +84,7 @@ impl Share {
         Self {
             place: Place { bucket: settings.bucket.clone(), key: settings.key.clone() },
             tokens: settings.tokens.iter().map(|token| Token::new(&bytes(token))).collect(),
-            access: Access {
-                servers: settings.servers.clone(),
-                ca_file: settings.ca_file.clone(),
-                credentials_file: settings.credentials_file.clone(),
-                user: settings.user.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
-                replicas: settings.replicas,
-                node: node.to_owned(),
-            },
+            access: access(settings, node),
             settings: settings.clone(),
             is_server,
             bucket: OnceCell::new(),
