@@ -20,8 +20,9 @@ use crate::{
     keys::{sign::SigningKey, verify::PublicKeys},
     store::{
         StoreError,
-        evidence::{Outlook, Retain, Sign, Signer},
+        evidence::{Sign, Signer},
         ledger::Append,
+        retention::{Outlook, Retain},
     },
 };
 

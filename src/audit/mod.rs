@@ -3,7 +3,9 @@
 //! explicit gap.
 
 pub mod anchor;
+mod examiner;
 pub mod export;
+mod flaw;
 pub mod offline;
 pub mod sink;
 pub mod verify;

@@ -6,8 +6,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::Deserialize;
 
 use super::{
+    examiner::Examiner,
     export::{Header, Line},
-    verify::{Examiner, Flaw, Report},
+    verify::{Flaw, Report},
 };
 use crate::{
     domain::{

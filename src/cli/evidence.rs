@@ -296,14 +296,14 @@ impl Retain {
     }
 }
 
-fn outlook_table(common: &Common, outlook: &[crate::store::evidence::Outlook]) {
+fn outlook_table(common: &Common, outlook: &[crate::store::retention::Outlook]) {
     if common.json {
         return print::json(&json!(outlook));
     }
     if outlook.is_empty() {
         return print::out("Nothing is old enough to go.");
     }
-    let row = |o: &crate::store::evidence::Outlook| {
+    let row = |o: &crate::store::retention::Outlook| {
         vec![o.event.clone(), o.entries.to_string(), o.first_seq.to_string(), o.last_seq.to_string()]
     };
     print::table(&["EVENT", "WOULD GO", "FIRST", "LAST"], &outlook.iter().map(row).collect::<Vec<_>>());

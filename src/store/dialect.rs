@@ -115,12 +115,13 @@ impl Conn {
         Ok(())
     }
 
-    /// Ends a transaction that went wrong. Answers whether none is left: SQLite ends one by itself when its commit fails.
-    pub(super) async fn roll_back(&mut self) -> bool {
+    /// Ends a transaction that went wrong. Answers whether the connection can go on: when a commit failed, SQLite may have
+    /// ended the transaction by itself. Where none could be begun the file may be another one by now.
+    pub(super) async fn roll_back(&mut self, after_commit: bool) -> bool {
         match self.run("ROLLBACK").await {
             Ok(()) => true,
             Err(sqlx::Error::Database(e)) => {
-                self.engine() == Engine::Sqlite && e.message().ends_with("no transaction is active")
+                after_commit && self.engine() == Engine::Sqlite && e.message().ends_with("no transaction is active")
             }
             Err(_) => false,
         }

@@ -17,6 +17,7 @@ mod node_name;
 pub mod nodes;
 mod open;
 pub mod people;
+pub mod retention;
 pub mod review;
 mod rights;
 pub mod runs;

@@ -29,6 +29,7 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::sessions::ALL,
         super::ledger::ALL,
         super::evidence::ALL,
+        super::retention::ALL,
         super::signing_keys::ALL,
         super::runs::ALL,
         super::runs::acts::ALL,

@@ -236,7 +236,7 @@ impl Writer {
             Err(_too_slow) => (sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into(), false),
         };
         // A connection that cannot roll back is of no more use.
-        let rolled_back = answers && conn.roll_back().await;
+        let rolled_back = answers && conn.roll_back(matches!(stage, Stage::Commit)).await;
         // What a sync failed to write is not synced again: it is written over, and whoever asks again writes it anew.
         let is_gone = rolled_back && (!matches!(stage, Stage::Commit) || conn.write_over().await.is_ok());
         if rolled_back {

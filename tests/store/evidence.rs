@@ -13,8 +13,9 @@ use lokid::{
     keys::{sign::SigningKey, verify::PublicKeys},
     store::{
         Store,
-        evidence::{Retain, RetainRefused, Sign, Signer},
+        evidence::{Sign, Signer},
         ledger::Append,
+        retention::{Retain, RetainRefused},
     },
 };
 

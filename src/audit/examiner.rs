@@ -1,0 +1,318 @@
+//! Looks at a log entry by entry, wherever it lies, and compares it with what was signed about it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::flaw::{Flaw, Report};
+use crate::{
+    domain::{
+        chain::{Fault, Walk},
+        checkpoint::{Checkpoint, Statement as _, Tombstone},
+        ledger::{Entry, Hash, Head},
+    },
+    keys::verify::{PublicKeys, Signed},
+    store::evidence::{StoredCheckpoint, StoredTombstone},
+};
+
+/// Where something signed was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    Table,
+    Anchor,
+}
+
+/// What somebody signed about a place.
+#[derive(Debug, Clone)]
+struct Expected {
+    checkpoint: Checkpoint,
+    kid: String,
+    witness: Witness,
+}
+
+/// Looks at a log entry by entry.
+pub(super) struct Examiner {
+    walk: Walk,
+    /// By name, ours or not.
+    known: PublicKeys,
+    trusted: PublicKeys,
+    vouched: HashSet<String>,
+    /// Keys that entries name which no trusted checkpoint covers yet.
+    named: HashSet<String>,
+    log: Option<Hash>,
+    anchors: Vec<Expected>,
+    table: Vec<Expected>,
+    /// Where the log differs from what was signed: the first place for each witness and key.
+    differing: Vec<Expected>,
+    /// Keys that signed something without being believed then, and where last.
+    signers: HashMap<String, i64>,
+    tombs: HashMap<String, i64>,
+    bad_anchors: u64,
+    filtered: bool,
+    sealed: bool,
+    report: Report,
+}
+
+impl Examiner {
+    /// `known` are public keys from wherever the log is, `trusted` those that are believed.
+    pub(super) fn new(trusted: PublicKeys, known: &[serde_json::Value], anchors: &[String]) -> Self {
+        let mut all = PublicKeys::default();
+        known.iter().for_each(|jwk| drop(all.add(jwk)));
+        all.extend(trusted.clone());
+        let report = Report {
+            flaw: None,
+            head: Head::EMPTY,
+            entries: 0,
+            taken: 0,
+            checkpoints: 0,
+            anchors: 0,
+            covered_to: 0,
+            signed_by: Vec::new(),
+            unchecked: Vec::new(),
+        };
+        let mut examiner = Self {
+            walk: Walk::from_the_start(),
+            known: all,
+            trusted,
+            vouched: HashSet::new(),
+            named: HashSet::new(),
+            log: None,
+            anchors: Vec::new(),
+            table: Vec::new(),
+            differing: Vec::new(),
+            signers: HashMap::new(),
+            tombs: HashMap::new(),
+            bad_anchors: 0,
+            filtered: false,
+            sealed: true,
+            report,
+        };
+        examiner.read_anchors(anchors);
+        examiner
+    }
+
+    fn read_anchors(&mut self, anchors: &[String]) {
+        for jws in anchors {
+            match self.known.check::<Checkpoint>(Checkpoint::TYP, jws) {
+                Signed::By(kid, checkpoint) => {
+                    self.anchors.push(Expected { checkpoint, kid, witness: Witness::Anchor });
+                }
+                Signed::Unknown(_) | Signed::Bad => self.bad_anchors += 1,
+            }
+        }
+        // The last one is taken first.
+        self.anchors.sort_by_key(|e| std::cmp::Reverse(e.checkpoint.seq));
+        self.report.anchors = self.anchors.len() as u64;
+    }
+
+    /// What the table of checkpoints says of places that are still to come, in order.
+    pub(super) fn expect(&mut self, stored: Vec<StoredCheckpoint>) -> Result<(), Flaw> {
+        for row in stored.into_iter().rev() {
+            match self.known.check::<Checkpoint>(Checkpoint::TYP, &row.jws) {
+                Signed::By(kid, checkpoint) if checkpoint.head() == (Head { seq: row.seq, hash: row.hash }) => {
+                    self.table.push(Expected { checkpoint, kid, witness: Witness::Table });
+                }
+                Signed::Unknown(kid) => drop(self.signers.insert(kid, row.seq)),
+                Signed::By(..) | Signed::Bad => return Err(Flaw::Forged { seq: row.seq }),
+            }
+        }
+        self.table.sort_by_key(|e| std::cmp::Reverse(e.checkpoint.seq));
+        Ok(())
+    }
+
+    /// Names the log before anything of it is seen.
+    pub(super) fn is_called(&mut self, log: Hash) {
+        self.log = Some(log);
+    }
+
+    /// Where it has come to.
+    pub(super) const fn head(&self) -> Head {
+        self.walk.head()
+    }
+
+    /// A stretch that is not there. It may begin before the present place, when more was taken out meanwhile; one
+    /// that does not reach to the next place is of no use.
+    pub(super) fn hole(&mut self, stone: &StoredTombstone) -> Result<(), Flaw> {
+        let (hole, head) = (stone.hole, self.walk.head());
+        let seq = hole.first_seq;
+        if !(seq..=hole.last_seq).contains(&(head.seq + 1)) {
+            return Ok(());
+        }
+        let kid = match self.known.check::<Tombstone>(Tombstone::TYP, &stone.jws) {
+            Signed::By(kid, said) if said.hole() == Some(hole) => {
+                self.belongs(&said.log, seq)?;
+                kid
+            }
+            Signed::Unknown(kid) => kid,
+            Signed::By(..) | Signed::Bad => return Err(Flaw::Forged { seq }),
+        };
+        if seq == head.seq + 1 && hole.prev_hash != head.hash {
+            return Err(Fault::Unlinked { seq, before: head.seq }.into());
+        }
+        self.tombs.entry(kid).or_insert(seq);
+        if seq == 1 {
+            self.belongs(&hole.first_hash, 1)?;
+        }
+        self.report.taken += hole.last_seq - head.seq;
+        self.walk.jump(Head { seq: hole.last_seq, hash: hole.last_hash });
+        self.compare();
+        Ok(())
+    }
+
+    /// The next entry.
+    pub(super) fn entry(&mut self, entry: &Entry, next: Option<&Entry>) -> Result<(), Flaw> {
+        self.walk.step(entry).map_err(|fault| self.walk.named(fault, entry, next))?;
+        self.report.entries += 1;
+        if entry.seq == 1 {
+            self.belongs(&entry.hash, 1)?;
+        }
+        if entry.resource_kind == "key" {
+            self.named.insert(entry.resource_id.clone());
+            if entry.event == "audit.checkpoint" {
+                self.checkpoint(entry)?;
+            }
+        }
+        self.compare();
+        Ok(())
+    }
+
+    /// Everything that is said of one log names the same one.
+    fn belongs(&mut self, log: &Hash, seq: i64) -> Result<(), Flaw> {
+        if self.log.get_or_insert(*log) == log { Ok(()) } else { Err(Flaw::Mixed { seq }) }
+    }
+
+    fn checkpoint(&mut self, entry: &Entry) -> Result<(), Flaw> {
+        #[derive(serde::Deserialize)]
+        struct Details {
+            jws: String,
+        }
+        let forged = Flaw::Forged { seq: entry.seq };
+        let details: Details = serde_json::from_str(&entry.details).map_err(|_| forged.clone())?;
+        match self.known.check::<Checkpoint>(Checkpoint::TYP, &details.jws) {
+            Signed::By(kid, said) => {
+                if said.head() != (Head { seq: entry.seq - 1, hash: entry.prev_hash }) {
+                    // A genuine statement about another log: this one was made from it.
+                    return Err(Flaw::Replaced { seq: said.seq.min(entry.seq), signed: said.time });
+                }
+                self.belongs(&said.log, entry.seq)?;
+                self.report.checkpoints += 1;
+                if self.is_believed(&kid) {
+                    self.report.covered_to = said.seq;
+                    self.vouched.extend(self.named.drain());
+                    if !self.report.signed_by.contains(&kid) {
+                        self.report.signed_by.push(kid);
+                    }
+                } else {
+                    self.signers.insert(kid, entry.seq);
+                }
+                Ok(())
+            }
+            Signed::Unknown(kid) => {
+                self.signers.insert(kid, entry.seq);
+                Ok(())
+            }
+            Signed::Bad => Err(forged),
+        }
+    }
+
+    fn is_believed(&self, kid: &str) -> bool {
+        self.trusted.contains(kid) || self.vouched.contains(kid)
+    }
+
+    /// Compares the place that was just passed with what was signed about it.
+    fn compare(&mut self) {
+        let head = self.walk.head();
+        for list in [&mut self.anchors, &mut self.table] {
+            while let Some(expected) = list.pop_if(|e| e.checkpoint.seq <= head.seq) {
+                // Of places within a stretch that is gone nothing can be said.
+                let differs = expected.checkpoint.seq == head.seq && expected.checkpoint.hash != head.hash;
+                let is_first = !self.differing.iter().any(|d| d.witness == expected.witness && d.kid == expected.kid);
+                if differs && is_first {
+                    self.differing.push(expected);
+                }
+            }
+        }
+    }
+
+    /// What the places that never came, and those that differ, say.
+    pub(super) fn end(mut self) -> Report {
+        let flaw = self.conclusion();
+        self.report.flaw = flaw;
+        self.report()
+    }
+
+    /// Ends early.
+    pub(super) fn broken(mut self, flaw: Flaw) -> Report {
+        self.report.flaw = Some(flaw);
+        self.report()
+    }
+
+    /// Of an export that a filter made smaller.
+    pub(super) fn of_filtered(mut self, entries: i64) -> Report {
+        self.report.entries = entries;
+        self.filtered = true;
+        self.report()
+    }
+
+    /// An export without a signature.
+    pub(super) const fn unsealed(&mut self) {
+        self.sealed = false;
+    }
+
+    fn conclusion(&self) -> Option<Flaw> {
+        let believed = |e: &&Expected| self.is_believed(&e.kid);
+        let went_on = |e: &Expected| self.report.covered_to > e.checkpoint.seq;
+        let mut differing: Vec<&Expected> = self.differing.iter().filter(believed).collect();
+        differing.sort_by_key(|e| (e.witness == Witness::Anchor, e.checkpoint.seq));
+        if let Some(first) = differing.first() {
+            let (seq, signed) = (first.checkpoint.seq, first.checkpoint.time);
+            return Some(match first.witness {
+                _ if !went_on(first) => Flaw::Replaced { seq, signed },
+                Witness::Table => Flaw::CutTail { seq, signed },
+                Witness::Anchor => Flaw::OldBackup { seq, signed },
+            });
+        }
+        let seq = self.walk.head().seq + 1;
+        let beyond = |list: &[Expected]| list.iter().find(|e| self.is_believed(&e.kid)).map(|e| e.checkpoint.time);
+        if let Some(signed) = beyond(&self.table) {
+            return Some(Flaw::CutTail { seq, signed });
+        }
+        if let Some(signed) = beyond(&self.anchors) {
+            return Some(Flaw::OldBackup { seq, signed });
+        }
+        if self.trusted.names().is_empty() {
+            return None;
+        }
+        let stranger = |(kid, seq): &(&String, &i64)| !self.is_believed(kid) && **seq > self.report.covered_to;
+        // A name that is vouched for is not enough without the key that checks the signature.
+        let of_tombs = self.tombs.iter().find(|(kid, _)| !(self.is_believed(kid) && self.known.contains(kid)));
+        let (kid, seq) = self.signers.iter().filter(stranger).min_by_key(|(_, seq)| **seq).or(of_tombs)?;
+        Some(Flaw::WrongKeys { seq: *seq, kid: kid.clone(), trusted: self.trusted.names().join(", ") })
+    }
+
+    fn report(self) -> Report {
+        let mut report = self.report;
+        report.head = self.walk.head();
+        let mut say = |sentence: String| report.unchecked.push(sentence);
+        if !self.sealed {
+            say("the export's seal: it is not signed, because no key was kept when it was made".into());
+        }
+        if self.filtered {
+            say("the chain: a filter chose these entries, so what lies between them is not here".into());
+        } else if self.trusted.names().is_empty() {
+            say("signatures: no key is trusted here, so nothing proves who wrote this log".into());
+        } else if report.covered_to == 0 && report.head.seq > 0 {
+            say("signatures: nothing is signed yet, so a cut tail or a log made anew would not be noticed".into());
+        } else if report.head.seq > report.covered_to + 1 {
+            let open = report.head.seq - report.covered_to;
+            say(format!(
+                "the last {open} entries: no checkpoint covers them yet, so cutting them would not be noticed"
+            ));
+        }
+        if report.anchors == 0 {
+            say("a restored backup: there is no anchor outside the database to compare with".into());
+        }
+        if self.bad_anchors > 0 {
+            say(format!("{} lines of the anchor file: no known key signed them", self.bad_anchors));
+        }
+        report
+    }
+}
