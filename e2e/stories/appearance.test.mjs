@@ -6,7 +6,7 @@ import { NARROW, WIDE } from '../support/browser.mjs';
 import { furnish, lookWhileProviderIsAway, tour } from '../support/gallery.mjs';
 import { sticksOut } from '../support/layout.mjs';
 import { arrive, continueButton, go } from '../support/pages.mjs';
-import { story } from '../support/story.mjs';
+import { story, TOUR } from '../support/story.mjs';
 
 /** Looks at a page wide, then narrow: what axe finds, and what sticks out of the narrow one. */
 async function faultsOf({ page }, name) {
@@ -21,7 +21,7 @@ async function faultsOf({ page }, name) {
 }
 
 for (const colorScheme of ['light', 'dark']) {
-  story(`axe finds nothing on any page in ${colorScheme}, and no page is wider than 390 px`, async (house) => {
+  story(`axe finds nothing on any page in ${colorScheme}, and no page is wider than 390 px`, TOUR, async (house) => {
     const faults = [];
     const look = async (person, name) => { faults.push(...await faultsOf(person, name)); };
     await furnish(house);
@@ -31,7 +31,7 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
-story('no page is wider than 390 px without JavaScript, and each has its own title', async (house) => {
+story('no page is wider than 390 px without JavaScript, and each has its own title', TOUR, async (house) => {
   const faults = [];
   const titles = new Map();
   await furnish(house);

@@ -12,18 +12,23 @@ const databases = [
 ];
 
 const PATIENCE_MS = 120_000;
+/** For a tour of every page: what is looked at there does not depend on the database. */
+export const TOUR = { on: ['sqlite'], patience: 360_000 };
 
 after(async () => {
   await endBrowser();
   await endPostgres();
 });
 
-/** Tells a story: `body(house, t)`. `options` are those of `openHouse`, and `skip` with a reason. */
+/**
+ * Tells a story: `body(house, t)`. `options` are those of `openHouse`, `skip` with a reason, `on` the databases that count,
+ * and `patience` in milliseconds.
+ */
 export function story(title, options, body) {
   if (typeof options === 'function') return story(title, {}, options);
-  const { skip: skipped = false, ...house } = options;
-  for (const { name, skip } of databases) {
-    test(`${title} · ${name}`, { skip: skip || skipped, timeout: PATIENCE_MS }, (t) => tell(body, { ...house, database: name }, t));
+  const { skip: skipped = false, on, patience = PATIENCE_MS, ...house } = options;
+  for (const { name, skip } of databases.filter((database) => !on || on.includes(database.name))) {
+    test(`${title} · ${name}`, { skip: skip || skipped, timeout: patience }, (t) => tell(body, { ...house, database: name }, t));
   }
 }
 

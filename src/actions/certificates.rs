@@ -5,7 +5,7 @@
 //! The authority itself is two files, read when something is to be signed: one authority for everything, which
 //! `lokid certs` works with too, and which an operator can back up, replace or keep away from a node.
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use zeroize::Zeroizing;
@@ -302,8 +302,7 @@ pub(super) async fn heed_revocations(app: &App) -> Result<(), StoreError> {
 /// # Errors
 /// When the database cannot say: then the listener goes on with what it knew.
 pub(super) async fn tell_revoked(app: &App, gate: &Gate) -> Result<(), StoreError> {
-    let revoked: HashSet<[u8; 32]> = app.store.revoked_fingerprints(app.now()).await?.into_iter().collect();
-    gate.revoke(revoked);
+    gate.revoke(&app.store.revoked_pems(app.now()).await?);
     Ok(())
 }
 

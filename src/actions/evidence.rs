@@ -157,17 +157,27 @@ pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
     let outside = anchors(app).await;
     let mut all_fit = true;
     for last in [outside.file.last(), outside.nats.last()].into_iter().flatten() {
-        let Signed::By(_, said) = known.check::<Checkpoint>(Checkpoint::TYP, last) else { continue };
-        let fits = match app.store.audit_entry(said.seq).await? {
-            Some(entry) => entry.hash == said.hash,
-            // Taken out since, or not there yet.
-            None => app.store.audit_head().await?.seq > said.seq,
+        let fault = match known.check::<Checkpoint>(Checkpoint::TYP, last) {
+            Signed::By(_, said) => {
+                let fits = match app.store.audit_entry(said.seq).await? {
+                    Some(entry) => entry.hash == said.hash,
+                    // Taken out since, or not there yet.
+                    None => app.store.audit_head().await?.seq > said.seq,
+                };
+                if fits {
+                    continue;
+                }
+                format!("entry {} is not what was anchored on {}", said.seq, said.time.rfc3339())
+            }
+            Signed::Unknown(kid) => {
+                format!("the last anchor is signed with the key {kid}, which this database does not know")
+            }
+            Signed::Bad => continue,
         };
-        if fits || !all_fit {
+        if !all_fit {
             continue;
         }
         all_fit = false;
-        let fault = format!("entry {} is not what was anchored on {}", said.seq, said.time.rfc3339());
         tracing::error!("{fault}: the log was cut or replaced, or an old backup was restored; see audit verify");
         let event = NewEvent::new(app.now(), EventName::AuditVerified, crate::domain::event::Actor::system());
         app.store.act(Append { events: vec![event.because(Outcome::Failure, fault)] }).await?;
@@ -257,6 +267,18 @@ pub(super) async fn retain_by(app: &App, by: (crate::domain::event::Actor, Origi
             "no signing key outlasts this process, so nothing could vouch for what is taken out; set server.secret";
         return Err(ActError::Conflict(why.into()));
     };
+    if app.store.first_over(0, &ages, now).await?.is_none() {
+        return Ok(0);
+    }
+    // A tombstone vouches for what is gone. So it must have been what was written, by everything that is known.
+    let outside = anchors(app).await;
+    if let Some(unread) = outside.unread.first() {
+        return Err(ActError::Conflict(format!("nothing is taken out while the log cannot be compared with {unread}")));
+    }
+    if let Some(flaw) = verify::database(&app.store, believed(app), &outside.all()).await?.flaw {
+        let why = format!("the log is not whole, so nothing is taken out before audit verify was looked at: {flaw}");
+        return Err(ActError::Conflict(why));
+    }
     let (mut after, mut taken) = (0, 0);
     while let Some(first) = app.store.first_over(after, &ages, now).await? {
         let step = Retain { after: first, ages, now, signer: signer.clone(), by: by.clone() };

@@ -158,7 +158,23 @@ pub fn latest(app: &App, _: &Caller<ReadAudit>) -> Option<Arc<Examination>> {
     Some(latest)
 }
 
+/// Whoever waits hears of the end also when it comes by a panic.
+struct Ends(Arc<Examination>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.state.send_if_modified(|state| {
+            let under_way = matches!(state, State::UnderWay);
+            if under_way {
+                *state = State::Unreadable;
+            }
+            under_way
+        });
+    }
+}
+
 async fn examine(app: Arc<App>, examination: Arc<Examination>) {
+    let _ends = Ends(Arc::clone(&examination));
     let outside = anchors(&app).await;
     let compared = outside.all();
     let watched = verify::watched(&app.store, believed(&app), &compared, |done| examination.goes_on(&app, done));

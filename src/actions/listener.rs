@@ -18,7 +18,7 @@ use crate::{
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
         screen,
-        time::Clock,
+        time::{Clock, Moment},
     },
     pki::{
         PkiError,
@@ -101,7 +101,7 @@ fn gate(clients: &Clients, clock: &Clock, events: &EventQueue) -> Result<Gate, L
         let event = NewEvent::new(now.now(), EventName::CredentialRefused, Actor::anonymous());
         events.record(refusal(event, refused, facts));
     };
-    Ok(Gate::new(&trust(clients)?, clients.required, clock.clone(), Box::new(tell))?)
+    Ok(Gate::new(&trust(clients, clock.now())?, clients.required, clock.clone(), Box::new(tell))?)
 }
 
 /// Refused handshakes that make an event of their own in a second.
@@ -134,8 +134,8 @@ pub fn describe(event: NewEvent, facts: &Facts) -> NewEvent {
 ///
 /// # Errors
 /// [`ListenerRefused`].
-pub fn check(clients: &Clients) -> Result<usize, ListenerRefused> {
-    let trust = trust(clients)?;
+pub fn check(clients: &Clients, now: Moment) -> Result<usize, ListenerRefused> {
+    let trust = trust(clients, now)?;
     Prepared::of(&trust)?;
     Ok(trust.authorities.len())
 }
@@ -145,12 +145,16 @@ fn cut(text: &str) -> String {
     text.chars().map(|c| if screen::acts(c) { '\u{fffd}' } else { c }).take(256).collect()
 }
 
-fn trust(clients: &Clients) -> Result<Trust, ListenerRefused> {
+fn trust(clients: &Clients, now: Moment) -> Result<Trust, ListenerRefused> {
     let authorities = chain(&clients.authorities).map_err(ListenerRefused::Authority)?;
     for authority in &authorities {
         let name = clients.authorities.display().to_string();
         match Facts::read(authority) {
-            Ok(facts) if facts.is_authority => {}
+            Ok(facts) if facts.is_authority => {
+                if let Err(e) = facts.check_time(now) {
+                    tracing::error!(file = name, subject = facts.subject, "an authority of clients: {e}");
+                }
+            }
             Ok(facts) => {
                 return Err(ListenerRefused::Authority(PkiError::NotAnAuthority(format!("{name}, {}", facts.subject))));
             }
@@ -266,7 +270,7 @@ impl Watch {
     async fn look_at_trust(&mut self, app: &App, gate: &Gate, clients: &Clients) -> Result<(), StoreError> {
         let files: Vec<&PathBuf> = std::iter::once(&clients.authorities).chain(&clients.lists).collect();
         let Look::Changed(state) = self.trust.look(&files) else { return Ok(()) };
-        let read = trust(clients).and_then(|trust| Ok((Prepared::of(&trust)?, trust)));
+        let read = trust(clients, app.now()).and_then(|trust| Ok((Prepared::of(&trust)?, trust)));
         match read {
             Ok((prepared, trust)) => {
                 let event = loaded(app, "client_ca").with("authorities", trust.authorities.len());

@@ -62,10 +62,15 @@ impl LastBeat {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), commits));
     }
 
-    /// Whether it has said so before and not within the lease, nor written anything else since; by the store's commits.
+    /// Whether it has said so before, and neither that nor anything else was written within the lease, as far as whoever
+    /// asks looks at the store's commits.
     pub fn is_overdue(&self, lease: Duration, commits: u64) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|(at, then)| at.elapsed() >= lease && then == commits)
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, then)) = &mut *last else { return false };
+        if *then != commits {
+            (*at, *then) = (Instant::now(), commits);
+        }
+        at.elapsed() >= lease
     }
 }
 

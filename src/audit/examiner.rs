@@ -1,6 +1,6 @@
 //! Looks at a log entry by entry, wherever it lies, and compares it with what was signed about it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::flaw::{Flaw, Report};
 use crate::{
@@ -46,6 +46,8 @@ pub(super) struct Examiner {
     signers: HashMap<String, i64>,
     tombs: HashMap<String, i64>,
     bad_anchors: u64,
+    /// Keys that signed an anchor and are known nowhere.
+    anchored_by: BTreeSet<String>,
     filtered: bool,
     sealed: bool,
     report: Report,
@@ -81,6 +83,7 @@ impl Examiner {
             signers: HashMap::new(),
             tombs: HashMap::new(),
             bad_anchors: 0,
+            anchored_by: BTreeSet::new(),
             filtered: false,
             sealed: true,
             report,
@@ -95,7 +98,11 @@ impl Examiner {
                 Signed::By(kid, checkpoint) => {
                     self.anchors.push(Expected { checkpoint, kid, witness: Witness::Anchor });
                 }
-                Signed::Unknown(_) | Signed::Bad => self.bad_anchors += 1,
+                Signed::Unknown(kid) => {
+                    self.bad_anchors += 1;
+                    self.anchored_by.insert(kid);
+                }
+                Signed::Bad => self.bad_anchors += 1,
             }
         }
         // The last one is taken first.
@@ -135,6 +142,10 @@ impl Examiner {
         let seq = hole.first_seq;
         if !(seq..=hole.last_seq).contains(&(head.seq + 1)) {
             return Ok(());
+        }
+        // The place behind it has to be one.
+        if hole.last_seq == i64::MAX {
+            return Err(Flaw::Forged { seq });
         }
         let kid = match self.known.check::<Tombstone>(Tombstone::TYP, &stone.jws) {
             Signed::By(kid, said) if said.hole() == Some(hole) => {
@@ -283,6 +294,10 @@ impl Examiner {
         }
         let stranger = |(kid, seq): &(&String, &i64)| !self.is_believed(kid) && **seq > self.report.covered_to;
         // A name that is vouched for is not enough without the key that checks the signature.
+        // Nothing in the log vouches for it either: the log that was anchored is not this one.
+        if let Some(kid) = self.anchored_by.iter().find(|kid| !self.is_believed(kid)) {
+            return Some(Flaw::WrongKeys { seq: 1, kid: kid.clone(), trusted: self.trusted.names().join(", ") });
+        }
         let of_tombs = self.tombs.iter().find(|(kid, _)| !(self.is_believed(kid) && self.known.contains(kid)));
         let (kid, seq) = self.signers.iter().filter(stranger).min_by_key(|(_, seq)| **seq).or(of_tombs)?;
         Some(Flaw::WrongKeys { seq: *seq, kid: kid.clone(), trusted: self.trusted.names().join(", ") })

@@ -201,6 +201,8 @@ impl Reading<'_> {
                 Signed::Unknown(kid) => return Err(self.stranger(kid)),
                 Signed::Bad => return Err(wrong("the seal's signature does not hold")),
             },
+            // Whoever has the keys of the installation can tell, and a signature could have been taken off.
+            _ if !self.trusted.names().is_empty() => return Err(wrong("its seal is not signed, and keys are given")),
             unsigned => {
                 let says = serde_json::from_value(unsigned.clone()).map_err(|_| wrong("it is not a seal any more"))?;
                 self.examiner.unsealed();

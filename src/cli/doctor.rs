@@ -58,7 +58,7 @@ pub(super) async fn run(common: &Common, doctor: Doctor) -> Done {
             .map_or_else(Clone::clone, |shown| format!("the certificate ends {}", shown.facts.not_after));
         checks.push(Check { name: "tls".into(), good: timely.is_ok(), says });
         if let Some(clients) = &tls.clients {
-            let found = listener::check(clients).map_err(|e| e.to_string());
+            let found = listener::check(clients, now).map_err(|e| e.to_string());
             let says = found.as_ref().map_or_else(Clone::clone, |n| format!("authorities of client certificates: {n}"));
             checks.push(Check { name: "client certificates".into(), good: found.is_ok(), says });
         }

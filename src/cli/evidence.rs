@@ -114,6 +114,7 @@ fn show(common: &Common, verdict: &Value) -> Done {
         verdict["first_bad_seq"].as_i64().map(|seq| format!("not whole from entry {seq} on: ")).unwrap_or_default();
     let kind = verdict["kind"].as_str().unwrap_or_default();
     let good = verdict["entries"].as_i64().unwrap_or(0);
+    let good = verdict["first_bad_seq"].as_i64().map_or(good, |seq| good.min((seq - 1).max(0)));
     let hint = match kind {
         "wrong_keys" => {
             "use the key set of the installation that wrote the log: lokid enterprise audit keys".to_owned()

@@ -58,6 +58,9 @@ fn read_one(entry: Place<'_>, roles: &Roles) -> PresharedKey {
         if let Err(message) = check(&text) {
             entry.fault(key, message);
         }
+        if keys.iter().any(|other: &Secret| other.reveal() == text) {
+            entry.fault(key, "is the same as key; a rotation needs another one: lokid psk generate");
+        }
         keys.push(Secret::new(text));
     }
     let listed = entry.list("scopes");
@@ -86,6 +89,8 @@ fn check(text: &str) -> Result<(), String> {
 pub fn random_bytes(text: &str, least: usize) -> Result<Vec<u8>, String> {
     let text = text.as_bytes();
     let ways = [&HEXLOWER_PERMISSIVE, &BASE64, &BASE64_NOPAD, &BASE64URL, &BASE64URL_NOPAD];
+    // Hexadecimal digits of too few bytes are base64 of more, which nobody meant.
+    let ways = if text.iter().all(u8::is_ascii_hexdigit) { &ways[..1] } else { &ways[1..] };
     let bytes = ways.iter().filter_map(|way| way.decode(text).ok()).find(|bytes| bytes.len() >= least);
     let bytes =
         bytes.ok_or_else(|| format!("must be base64 or hexadecimal digits of at least {least} random bytes"))?;
@@ -107,6 +112,7 @@ mod tests {
                 assert_eq!(check(&way.encode(&random)), Ok(()));
             }
             assert!(check(&BASE64.encode(&random[..31])).is_err());
+            assert!(check(&HEXLOWER_PERMISSIVE.encode(&random[..24])).is_err());
         }
         for weak in
             ["your-secure-random-key-here", "", "a", &"a".repeat(64), &"abcd".repeat(16), &"0123456789abcdef".repeat(4)]

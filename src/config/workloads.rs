@@ -75,7 +75,10 @@ fn check_own(entry: Place<'_>, issuer: &Issuer, server: &Server, providers: &[Pr
     if is_same(&issuer.issuer, server.public_url.as_str()) {
         entry.fault("issuer", "is lokid itself (server.public_url): its assertions are for other apps");
     }
-    let own = |p: &&Provider| is_same(&p.issuer, &issuer.issuer) && issuer.audiences.contains(&p.client_id);
+    let own = |p: &&Provider| {
+        let names = [&issuer.issuer].into_iter().chain(&issuer.aliases);
+        names.into_iter().any(|name| is_same(&p.issuer, name)) && issuer.audiences.contains(&p.client_id)
+    };
     if let Some(provider) = providers.iter().find(own) {
         let message = format!(
             "{:?} is the client with which people sign in (enterprise.auth.oidc, {}): whoever sees an ID token could use it \
@@ -284,7 +287,9 @@ fn warning(issuer: &Issuer, rule: &Rule) -> Option<String> {
                 issuer.issuer
             ));
         }
-        let open = scopes == 0 && rule.conditions.iter().all(|c| c.test.is_open());
+        // Every token of the issuer has these.
+        let says_nothing = |c: &Condition| ["iss", "aud", "exp", "iat", "nbf", "jti"].contains(&c.claim.as_str());
+        let open = scopes == 0 && rule.conditions.iter().all(|c| c.test.is_open() || says_nothing(c));
         return open.then(|| {
             format!(
                 "lets in whoever {} gives a token for {}; add claims or required_scopes",
@@ -298,8 +303,7 @@ fn warning(issuer: &Issuer, rule: &Rule) -> Option<String> {
     };
     let (ids, names) = (telling(preset.ids), telling(preset.names));
     // GitHub's subject names the ids itself in its newer form.
-    let pins =
-        |c: &&Condition| c.claim.as_str() == "sub" && c.to_string().contains('@') && preset.name == "github-actions";
+    let pins = |c: &&Condition| c.claim.as_str() == "sub" && c.test.names_ids() && preset.name == "github-actions";
     if !ids.is_empty() || names.iter().any(pins) {
         let open = ids.iter().find(|c| c.test.has_open_name());
         return open.map(|c| format!("{c} also fits what others may be called; end it before the star with / or :"));

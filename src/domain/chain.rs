@@ -57,6 +57,8 @@ impl Fault {
 
 /// How far from its place an entry is looked for that was moved.
 const FAR: i64 = 65_536;
+/// Bytes that are hashed to find that place. A long entry is looked for less far.
+const MOST_HASHED: usize = 32 << 20;
 
 /// Walks a chain entry by entry, with memory for one.
 #[derive(Debug, Clone)]
@@ -138,7 +140,8 @@ fn written_at(entry: &Entry) -> Option<i64> {
     if moved.hash_with(&mut scratch) == entry.hash {
         return Some(entry.seq);
     }
-    (1..=FAR).flat_map(|by| [entry.seq.saturating_add(by), entry.seq.saturating_sub(by)]).find(|seq| {
+    let far = i64::try_from(MOST_HASHED / scratch.len().max(1)).unwrap_or(FAR).min(FAR);
+    (1..=far).flat_map(|by| [entry.seq.saturating_add(by), entry.seq.saturating_sub(by)]).find(|seq| {
         moved.seq = *seq;
         moved.hash_with(&mut scratch) == entry.hash
     })

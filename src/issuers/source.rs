@@ -286,6 +286,10 @@ impl Source {
         }
         let url = text("jwks_uri").ok_or("the discovery document has no jwks_uri")?;
         check_url(url).map_err(|expected| format!("jwks_uri is {url:?}; expected {expected}"))?;
+        // What is on loopback here is nothing for somebody else's document to name.
+        if self.issuer.starts_with("https:") && !url.starts_with("https:") {
+            return Err(format!("jwks_uri is {url:?}; expected https://, as the issuer is"));
+        }
         *lock(&self.discovered) = Some((now, url.to_owned()));
         Ok(url.to_owned())
     }

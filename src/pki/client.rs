@@ -6,11 +6,11 @@
 //! verified before the change.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -26,11 +26,11 @@ use rustls::{
 };
 
 use super::{
-    read::{Facts, NotACertificate},
+    read::{Facts, NotACertificate, chain_of},
     refused::Refused,
     tls::{provider, unix_time},
 };
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Moment};
 
 /// Whose certificates are taken.
 #[derive(Debug, Clone, Default)]
@@ -59,8 +59,8 @@ pub enum TrustRefused {
 /// Judges certificates of clients. Its authorities and lists can be swapped.
 pub struct Gate {
     trusted: ArcSwap<Prepared>,
-    /// Fingerprints of certificates of our own that were revoked.
-    revoked: ArcSwap<HashSet<[u8; 32]>>,
+    /// What was signed of certificates of our own that were revoked ([`Facts::signed`]), by their fingerprints.
+    revoked: ArcSwap<HashMap<[u8; 32], [u8; 32]>>,
     /// Counts the swaps of both.
     generation: AtomicU64,
     /// In which generation a certificate was good, so that what the handshake verified is not verified again at once.
@@ -72,6 +72,9 @@ pub struct Gate {
     tell: Tell,
 }
 
+/// A certificate of an open connection is judged again after so many seconds: what stands above it ends too, and so do
+/// lists.
+const JUDGED_AGAIN: i64 = 60;
 /// Certificates of which it is remembered when they were good.
 const MOST_JUDGED: u64 = 10_000;
 
@@ -109,12 +112,24 @@ impl Gate {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Says which certificates of our own are revoked, by their fingerprints.
-    pub fn revoke(&self, revoked: HashSet<[u8; 32]>) {
-        if **self.revoked.load() != revoked {
+    /// Says which certificates of our own are revoked: their fingerprints and PEM texts.
+    pub fn revoke(&self, revoked: &[([u8; 32], String)]) {
+        let known = self.revoked.load();
+        let signed = |pem: &str| Some(Facts::read(chain_of(pem.as_bytes(), "it").ok()?.first()?).ok()?.signed);
+        let of = |(fingerprint, pem): &([u8; 32], String)| {
+            let signed = known.get(fingerprint).copied().or_else(|| signed(pem));
+            // One that cannot be read was not let in either.
+            (*fingerprint, signed.unwrap_or(*fingerprint))
+        };
+        let revoked: HashMap<_, _> = revoked.iter().map(of).collect();
+        if **known != revoked {
             self.revoked.store(Arc::new(revoked));
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    fn is_revoked(&self, facts: &Facts) -> bool {
+        self.revoked.load().values().any(|signed| *signed == facts.signed)
     }
 
     /// Judges a chain, the client's own certificate first.
@@ -131,9 +146,8 @@ impl Gate {
             Err(e) => Some(Refused::of(&e, &facts)),
             // webpki takes a certificate that does not say what it is for.
             Ok(_) if !facts.usages.is_some_and(|usages| usages.client) => Some(Refused::NotForClients),
-            Ok(_) if !trusted.allows_depth(&facts, above) => Some(Refused::TooDeep),
-            Ok(_) if self.revoked.load().contains(&facts.fingerprint) => Some(Refused::Revoked),
-            Ok(_) => None,
+            Ok(_) if self.is_revoked(&facts) => Some(Refused::Revoked),
+            Ok(_) => trusted.check_above(&facts, above, Moment::from_seconds(now.as_secs().cast_signed())).err(),
         };
         match refused {
             Some(refused) => Err(Box::new((refused, Some(facts)))),
@@ -150,7 +164,8 @@ impl Gate {
         let facts = Facts::read(own).map_err(|e| Refused::Malformed(e.to_string()))?;
         // Of the handshake a moment ago; without it, one that no generation has.
         let seen = self.judged.get(&facts.fingerprint).unwrap_or(u64::MAX);
-        let admitted = Admitted { chain: chain.to_vec(), facts, seen: AtomicU64::new(seen) };
+        let judged_at = AtomicI64::new(self.clock.now().seconds());
+        let admitted = Admitted { chain: chain.to_vec(), facts, seen: AtomicU64::new(seen), judged_at };
         self.still_good(&admitted).map(|()| admitted)
     }
 
@@ -164,9 +179,12 @@ impl Gate {
         }
         // Read before the judgement, so that a swap during it is noticed at the next request.
         let generation = self.generation.load(Ordering::Acquire);
-        if client.seen.load(Ordering::Acquire) != generation {
+        let now = self.clock.now().seconds();
+        let is_old = now - client.judged_at.load(Ordering::Acquire) >= JUDGED_AGAIN;
+        if client.seen.load(Ordering::Acquire) != generation || is_old {
             self.judge(&client.chain, unix_time(&self.clock)).map_err(|refused| refused.0)?;
             client.seen.store(generation, Ordering::Release);
+            client.judged_at.store(now, Ordering::Release);
         }
         Ok(())
     }
@@ -187,6 +205,8 @@ pub struct Admitted {
     pub facts: Facts,
     /// The generation in which it was last judged.
     seen: AtomicU64,
+    /// When, in Unix seconds.
+    judged_at: AtomicI64,
 }
 
 /// Authorities and lists that were read and can be used.
@@ -216,23 +236,37 @@ impl Prepared {
         Ok(Self { verifier, authorities })
     }
 
-    /// Whether the authority that a verified chain leads to allows as many others below it. webpki takes of an
-    /// authority its name and key alone, not its path length (RFC 5280 §6.1.1 leaves that open).
-    fn allows_depth(&self, own: &Facts, above: &[CertificateDer<'_>]) -> bool {
+    /// What webpki leaves open of a chain that it verified: it takes of an authority its name and key alone, not its path
+    /// length and its time (RFC 5280 §6.1.1), and lets a certificate sign whose key usage does not say so (§4.2.1.3).
+    ///
+    /// Which of the certificates that a client sends are in the path is not known here, and a client may send one that
+    /// nobody signed to make it look shorter. So each of them counts, and each authority that any of them names.
+    fn check_above(&self, own: &Facts, above: &[CertificateDer<'_>], now: Moment) -> Result<(), Refused> {
+        let mut issuers = vec![&own.encoded.1];
         let above: Vec<Facts> = above.iter().filter_map(|der| Facts::read(der).ok()).collect();
-        let mut issuer = &own.encoded.1;
-        for depth in 0..=above.len() {
-            let mut named = self.authorities.iter().filter(|authority| authority.encoded.0 == *issuer).peekable();
-            if named.peek().is_some() {
-                let enough = |most: u32| usize::try_from(most).is_ok_and(|most| depth <= most);
-                return named.all(|authority| authority.path_length.is_none_or(enough));
+        let below: Vec<&Facts> = above.iter().filter(|facts| !self.is_ours(facts)).collect();
+        if below.iter().any(|facts| !facts.is_authority) {
+            return Err(Refused::NoAuthority);
+        }
+        issuers.extend(below.iter().map(|facts| &facts.encoded.1));
+        let enough = |most: u32| usize::try_from(most).is_ok_and(|most| below.len() <= most);
+        let mut is_rooted = false;
+        for issuer in issuers {
+            let named: Vec<_> = self.authorities.iter().filter(|authority| authority.encoded.0 == *issuer).collect();
+            is_rooted |= !named.is_empty();
+            if !named.iter().all(|authority| authority.path_length.is_none_or(enough)) {
+                return Err(Refused::TooDeep);
             }
-            match above.iter().find(|facts| facts.encoded.0 == *issuer) {
-                Some(next) => issuer = &next.encoded.1,
-                None => return false,
+            // Of two of one name one may be the next.
+            if !named.is_empty() && !named.iter().any(|authority| authority.check_time(now).is_ok()) {
+                return Err(Refused::AuthorityExpired);
             }
         }
-        false
+        if is_rooted { Ok(()) } else { Err(Refused::UnknownIssuer) }
+    }
+
+    fn is_ours(&self, facts: &Facts) -> bool {
+        self.authorities.iter().any(|authority| authority.fingerprint == facts.fingerprint)
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Facts {
     pub serial: String,
     /// SHA-256 over all of it.
     pub fingerprint: [u8; 32],
+    /// SHA-256 over what its issuer signed. The signature itself can be changed without a key: of ECDSA (r, s) also (r, −s) is
+    /// good. So this, and not the fingerprint, says whether two are the same certificate.
+    pub signed: [u8; 32],
 }
 
 /// Extended key usages (RFC 5280 §4.2.1.12).
@@ -103,6 +106,7 @@ impl Facts {
             usages: usages.map(|ext| Usages { server: ext.value.server_auth, client: ext.value.client_auth }),
             serial: data_encoding::HEXLOWER.encode(cert.raw_serial()),
             fingerprint: fingerprint(der),
+            signed: fingerprint(cert.tbs_certificate.as_ref()),
         })
     }
 
@@ -121,7 +125,7 @@ impl Facts {
     }
 }
 
-/// SHA-256 over a certificate.
+/// SHA-256 over a certificate, or a part of one.
 pub fn fingerprint(der: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, der).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

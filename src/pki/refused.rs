@@ -48,6 +48,12 @@ pub enum Refused {
     /// More authorities stand above it than the chain allows.
     #[error("there are more authorities between it and server.tls.client_ca than are allowed")]
     TooDeep,
+    /// Something above it may not sign certificates.
+    #[error("what stands above it is no authority: basicConstraints or the key usage keyCertSign is missing")]
+    NoAuthority,
+    /// The authority's own time is over.
+    #[error("the authority in server.tls.client_ca that it leads to expired, or is not valid yet")]
+    AuthorityExpired,
     /// An authority shows itself as a client.
     #[error("it is the certificate of an authority, not of a client")]
     Authority,
@@ -77,6 +83,8 @@ impl Refused {
             Self::UnknownIssuer => "certificate_unknown_issuer",
             Self::BadSignature => "certificate_bad_signature",
             Self::TooDeep => "certificate_chain_too_deep",
+            Self::NoAuthority => "certificate_issuer_may_not_sign",
+            Self::AuthorityExpired => "certificate_authority_expired",
             Self::Authority => "certificate_of_an_authority",
             Self::NotForClients => "certificate_not_for_clients",
             Self::NotProven => "certificate_not_proven",
@@ -88,12 +96,14 @@ impl Refused {
     pub(super) fn alert(&self) -> CertificateError {
         match self {
             Self::Malformed(_) => CertificateError::BadEncoding,
-            Self::Expired => CertificateError::Expired,
+            Self::Expired | Self::AuthorityExpired => CertificateError::Expired,
             Self::NotYet => CertificateError::NotValidYet,
             Self::Revoked => CertificateError::Revoked,
             Self::NoList => CertificateError::UnknownRevocationStatus,
             Self::ListExpired => CertificateError::ExpiredRevocationList,
-            Self::SelfSigned | Self::UnknownIssuer | Self::TooDeep => CertificateError::UnknownIssuer,
+            Self::SelfSigned | Self::UnknownIssuer | Self::TooDeep | Self::NoAuthority => {
+                CertificateError::UnknownIssuer
+            }
             Self::BadSignature | Self::NotProven => CertificateError::BadSignature,
             Self::NotForClients | Self::Authority | Self::Version { .. } => CertificateError::InvalidPurpose,
             Self::Other(_) => CertificateError::ApplicationVerificationFailure,

@@ -28,8 +28,8 @@ statements! {
     PAGE = select!("WHERE (issued_at < $1 OR (issued_at = $1 AND id < $2)) ORDER BY issued_at DESC, id DESC LIMIT $3");
     /// Those of an authority that are revoked and whose time is not over.
     REVOKED = select!("WHERE issuer = $1 AND revoked_at IS NOT NULL AND not_after >= $2 ORDER BY revoked_at, id");
-    /// Fingerprints of all that are revoked and whose time is not over.
-    REVOKED_FINGERPRINTS = "SELECT fingerprint FROM certificates WHERE revoked_at IS NOT NULL AND not_after >= $1";
+    /// All that are revoked and whose time is not over.
+    REVOKED_PEMS = "SELECT fingerprint, pem FROM certificates WHERE revoked_at IS NOT NULL AND not_after >= $1";
     /// A new one.
     ADD = "INSERT INTO certificates (id, serial, fingerprint, issuer, purpose, subject, pem, sealed, not_before, not_after, issued_at, \
          issued_to, issued_to_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
@@ -125,15 +125,18 @@ impl Store {
         rows.into_iter().map(|row| row.read().map(|stored| stored.record)).collect()
     }
 
-    /// Fingerprints of every certificate that is revoked and whose time is not over.
+    /// Fingerprint and PEM text of every certificate that is revoked and whose time is not over.
     ///
     /// # Errors
     /// When the database cannot say.
-    pub async fn revoked_fingerprints(&self, now: Moment) -> Result<Vec<[u8; 32]>, StoreError> {
-        let found: Vec<Vec<u8>> = on_db!(&self.db, pool =>
-            sqlx::query_scalar(REVOKED_FINGERPRINTS).bind(now.millis()).fetch_all(pool).await?);
-        let digest = |bytes: Vec<u8>| bytes.try_into().map_err(|_| StoreError::Damaged("a certificate's digest"));
-        found.into_iter().map(digest).collect()
+    pub async fn revoked_pems(&self, now: Moment) -> Result<Vec<([u8; 32], String)>, StoreError> {
+        let found: Vec<(Vec<u8>, String)> = on_db!(&self.db, pool =>
+            sqlx::query_as(REVOKED_PEMS).bind(now.millis()).fetch_all(pool).await?);
+        let read = |(bytes, pem): (Vec<u8>, String)| match bytes.try_into() {
+            Ok(fingerprint) => Ok((fingerprint, pem)),
+            Err(_) => Err(StoreError::Damaged("a certificate's digest")),
+        };
+        found.into_iter().map(read).collect()
     }
 }
 

@@ -8,10 +8,12 @@ use lokid::{
     domain::{
         event::{Actor, EventName, NewEvent, Origin},
         identity::Identity,
+        ledger::Entry,
     },
     keys::{sign::SigningKey, verify::PublicKeys},
-    store::ledger::Append,
+    store::ledger::{Append, Filter},
 };
+use sqlx::{ConnectOptions as _, Executor as _, sqlite::SqliteConnectOptions};
 
 use crate::door::{Anonymous, Client as _, Door};
 
@@ -90,6 +92,13 @@ async fn an_export_that_was_touched_is_refused_and_says_how() {
     swapped.swap(3, 4);
     assert_eq!(kind(&swapped.concat(), &keys), Some("reordered"));
     assert_eq!(kind(&[lines[..4].concat(), lines[3..].concat()].concat(), &keys), Some("inserted"));
+
+    // A seal whose signature was taken off says the same, and nobody vouches for it.
+    let sealed: serde_json::Value = serde_json::from_slice(lines[lines.len() - 1]).unwrap();
+    let payload = sealed["seal"].as_str().unwrap().split('.').nth(1).unwrap();
+    let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap();
+    let bare = [lines[..lines.len() - 1].concat(), b"{\"seal\":".to_vec(), payload, b"}\n".to_vec()].concat();
+    assert_eq!((kind(&bare, &keys), kind(&bare, &nobody)), (Some("changed"), None));
 
     let stranger = PublicKeys::of([&SigningKey::generate()]);
     let flaw = examine(&export, &stranger).flaw.unwrap();
@@ -221,4 +230,49 @@ async fn retention_by_an_administrator_is_recorded_and_leaves_a_whole_log() {
     assert!(export.contains("{\"tombstone\":"));
     let report = examine(export.as_bytes(), &evidence::trusted(&door.app));
     assert_eq!((report.flaw, report.taken), (None, 4));
+}
+
+/// Whoever can write into the database, and has no key, writes the history anew and lets retention bury it.
+#[actix_web::test]
+async fn retention_vouches_for_nothing_that_was_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("loki.db");
+    let door = Door::open(&[("LOKI_DATABASE_URL", &format!("sqlite://{}", file.display()))]).await;
+    for _ in 0..4 {
+        let event = NewEvent::new(door.app.now(), EventName::CredentialRefused, Actor::system());
+        door.app.store.act(Append { events: vec![event] }).await.unwrap();
+    }
+    evidence::sign(&door.app, true).await.unwrap().unwrap();
+    door.clock.advance(std::time::Duration::from_hours(24 * 100));
+    let all = Filter { after: Some(0), ..Filter::default() };
+    let before = door.app.store.audit_page(&all, 100).await.unwrap();
+    let admin = Arc::new(Identity::at_the_terminal("ann")).acting_as().unwrap();
+
+    let mut conn = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    let triggers = "SELECT 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'";
+    let triggers: Vec<String> = sqlx::query_scalar(triggers).fetch_all(&mut conn).await.unwrap();
+    for drop in triggers {
+        conn.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
+    }
+    let mut write = async |entries: &[Entry]| {
+        for e in entries {
+            let sql = "UPDATE audit SET actor_name = $1, prev_hash = $2, hash = $3 WHERE seq = $4";
+            let query = sqlx::query(sql).bind(&e.actor_name).bind(&e.prev_hash[..]).bind(&e.hash[..]).bind(e.seq);
+            query.execute(&mut conn).await.unwrap();
+        }
+    };
+    let mut anew = before.clone();
+    for at in 1..anew.len() {
+        anew[at].prev_hash = anew[at - 1].hash;
+        if at == 2 {
+            "eve".clone_into(&mut anew[at].actor_name);
+        }
+        anew[at].hash = anew[at].computed_hash();
+    }
+    write(&anew).await;
+    let refused = evidence::retain(&door.app, &admin, &Origin::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("not whole"), "{refused}");
+    assert_eq!(door.app.store.audit_page(&all, 100).await.unwrap(), anew, "nothing was taken out");
+    write(&before).await;
+    assert_eq!(evidence::retain(&door.app, &admin, &Origin::default()).await.unwrap(), 4);
 }

@@ -35,7 +35,7 @@ use serde_json::Value;
 
 use crate::{
     door::Door,
-    pki::{CLIENT, Certs, Files, client_leaf, server_leaf},
+    pki::{CLIENT, Certs, Files, client_leaf, server_leaf, with_the_other_signature},
 };
 
 /// A door that takes certificates of `certs`' authority.
@@ -349,6 +349,53 @@ async fn what_was_revoked_is_refused_on_connections_that_are_open_and_on_new_one
         Command::new("openssl").args(words).output().unwrap().status.success()
     };
     assert!(!verify("good.pem") && verify("other.pem"), "{}", list.text);
+}
+
+#[actix_web::test]
+async fn a_revoked_certificate_stays_revoked_under_another_signature_that_is_good_too() {
+    let certs = Certs::new();
+    let door = door(&certs, &[]).await;
+    for revoke_which in 0..2 {
+        let good = certs.issue("good", &client_leaf(CLIENT), 0, 1);
+        let altered = with_the_other_signature(&chain(&good.cert).unwrap()[0]);
+        let altered = certs.put("altered", &altered, &fs::read_to_string(&good.key).unwrap());
+        assert_ne!(facts(&altered).fingerprint, facts(&good).fingerprint);
+        let both = [good, altered];
+        for files in &both {
+            assert_eq!(me(&door, &certs, files).await.status, 200, "it is as good as the other");
+        }
+        assert!(revoke(&door, &both[revoke_which]).await);
+        for files in &both {
+            assert_eq!(me(&door, &certs, files).await.status, 0);
+            assert_eq!(last_refusal(&door).await.reason, "certificate_revoked");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn certificates_that_a_client_makes_up_do_not_make_its_chain_shorter() {
+    let certs = Certs::new();
+    let (top, client) = certs.below("deep", BasicConstraints::Constrained(1), 2);
+    fs::write(certs.path("top.pem"), top).unwrap();
+    let door = door(&certs, &[("LOKI_TLS_CLIENT_CA", &certs.path("top.pem").display().to_string())]).await;
+    let sent = fs::read_to_string(&client.cert).unwrap();
+    let (own, above) = sent.split_at(sent.find("-----END CERTIFICATE-----\n").unwrap() + 26);
+    for made_up in [Certs::made_up("CA 1", "Top CA"), Certs::made_up("Top CA", "Top CA")] {
+        fs::write(&client.cert, format!("{own}{made_up}{above}")).unwrap();
+        assert_eq!(me(&door, &certs, &client).await.status, 0);
+        assert_eq!(last_refusal(&door).await.reason, "certificate_chain_too_deep");
+    }
+}
+
+#[actix_web::test]
+async fn an_authority_whose_time_is_over_lets_nobody_in() {
+    let certs = Certs::new();
+    let (top, client) = certs.below_expired("late");
+    fs::write(certs.path("top.pem"), top).unwrap();
+    let with = [("LOKI_TLS_CLIENT_CA", &*certs.path("top.pem").display().to_string())];
+    let door = door(&certs, &with).await;
+    assert_eq!(me(&door, &certs, &client).await.status, 0);
+    assert_eq!(last_refusal(&door).await.reason, "certificate_authority_expired");
 }
 
 #[actix_web::test]

@@ -95,8 +95,9 @@ each_engine! {
         let revoke = || Revoke { id: fourth.id.clone(), event: event.clone() };
         assert_eq!((store.act(revoke()).await.unwrap(), store.act(revoke()).await.unwrap()), (Some(true), Some(false)));
         assert_eq!(events(store, "certificate.revoke").await, 1);
-        assert_eq!(store.revoked_fingerprints(at(93 * HOUR)).await.unwrap(), [fourth.fingerprint]);
-        assert!(store.revoked_fingerprints(at(300 * HOUR)).await.unwrap().is_empty(), "its time is over anyway");
+        let revoked = store.revoked_pems(at(93 * HOUR)).await.unwrap();
+        assert_eq!(revoked, [(fourth.fingerprint, fourth.pem.clone())]);
+        assert!(store.revoked_pems(at(300 * HOUR)).await.unwrap().is_empty(), "its time is over anyway");
         assert!(matches!(store.act(issue(94, LEFT)).await.unwrap(), Issued::New));
         let nobody = Revoke { id: CertificateId::from_random([0; 12]), event };
         assert_eq!(store.act(nobody).await.unwrap(), None);

@@ -121,6 +121,12 @@ each_engine! {
         assert_eq!(notary.flaw(&home.store).await, Some(("replaced", 20)));
         raw.run("DELETE FROM audit_checkpoints").await.unwrap();
         assert_eq!(notary.flaw(&home.store).await, Some(("replaced", 20)));
+        // And without the key that signed them, as one who lost the key, or says so, would have it.
+        raw.run("CREATE TABLE kept_keys AS SELECT * FROM audit_keys; DELETE FROM audit_keys").await.unwrap();
+        let mut heir = Notary::new();
+        heir.anchors.clone_from(&notary.anchors);
+        assert_eq!(heir.flaw(&home.store).await, Some(("wrong_keys", 1)));
+        raw.run("INSERT INTO audit_keys SELECT * FROM kept_keys").await.unwrap();
         raw.run("DELETE FROM audit; INSERT INTO audit SELECT * FROM kept").await.unwrap();
         assert_eq!(notary.flaw(&home.store).await, None);
     }

@@ -122,13 +122,25 @@ impl Certs {
 
     /// One with so many authorities between it and another one, which allows `limit` of them. With that one's PEM.
     pub(crate) fn below(&self, name: &str, limit: BasicConstraints, between: usize) -> (String, Files) {
-        let authority = |name: &str, limit| {
-            let mut params = params(name);
-            params.is_ca = IsCa::Ca(limit);
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            params
-        };
-        let (top, top_key) = (authority("Top CA", limit), KeyPair::generate().unwrap());
+        self.below_top(name, authority("Top CA", limit), between)
+    }
+
+    /// One straight below an authority whose time is over. With that one's PEM.
+    pub(crate) fn below_expired(&self, name: &str) -> (String, Files) {
+        let mut top = authority("Top CA", BasicConstraints::Unconstrained);
+        (top.not_before, top.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        self.below_top(name, top, 0)
+    }
+
+    /// A certificate that nobody signed who is called so: an authority `subject` below `issuer`.
+    pub(crate) fn made_up(subject: &str, issuer: &str) -> String {
+        let above = Issuer::new(authority(issuer, BasicConstraints::Unconstrained), KeyPair::generate().unwrap());
+        let key = KeyPair::generate().unwrap();
+        authority(subject, BasicConstraints::Unconstrained).signed_by(&key, &above).unwrap().pem()
+    }
+
+    fn below_top(&self, name: &str, top: CertificateParams, between: usize) -> (String, Files) {
+        let top_key = KeyPair::generate().unwrap();
         let top_pem = top.self_signed(&top_key).unwrap().pem();
         let (mut issuer, mut chain) = (Issuer::new(top, top_key), String::new());
         for at in 0..between {
@@ -163,6 +175,53 @@ impl Certs {
         let key = KeyPair::from_pem(&fs::read_to_string(key).unwrap()).unwrap();
         Issuer::from_ca_cert_pem(&fs::read_to_string(pem).unwrap(), key).unwrap()
     }
+}
+
+fn authority(name: &str, limit: BasicConstraints) -> CertificateParams {
+    let mut params = params(name);
+    params.is_ca = IsCa::Ca(limit);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+/// The same certificate under another signature that is good too: of ECDSA not only (r, s) but also (r, n − s). It takes no key
+/// to make it.
+pub(crate) fn with_the_other_signature(der: &[u8]) -> String {
+    const ORDER: &str = "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551";
+    const ECDSA_WITH_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let (_, cert) = x509_parser::parse_x509_certificate(der).unwrap();
+    let signature = &cert.signature_value.data;
+    let (r, rest) = signature[4..].split_at(usize::from(signature[3]));
+    let s = &rest[2..];
+    let order = data_encoding::HEXUPPER.decode(ORDER.as_bytes()).unwrap();
+    let (mut other, mut borrow) = (order.clone(), 0_i16);
+    let digit = |bytes: &[u8], at: usize| bytes.iter().rev().nth(at).map_or(0, |b| i16::from(*b));
+    for at in 0..order.len() {
+        let difference = digit(&order, at) - digit(s, at) - borrow;
+        borrow = i16::from(difference < 0);
+        other[order.len() - 1 - at] = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    let first = other.iter().position(|b| *b != 0).unwrap();
+    let mut other = other.split_off(first);
+    if other[0] >= 0x80 {
+        other.insert(0, 0);
+    }
+    let within = |tag: u8, content: &[u8]| -> Vec<u8> {
+        let mut out = vec![tag];
+        match u8::try_from(content.len()) {
+            Ok(short) if short < 0x80 => out.push(short),
+            Ok(long) => out.extend([0x81, long]),
+            Err(_) => out.extend([0x82].into_iter().chain(u16::try_from(content.len()).unwrap().to_be_bytes())),
+        }
+        out.extend_from_slice(content);
+        out
+    };
+    let signature = within(0x30, &[within(2, r), within(2, &other)].concat());
+    let bits = within(3, &[vec![0], signature].concat());
+    let whole = within(0x30, &[cert.tbs_certificate.as_ref(), ECDSA_WITH_SHA256, &bits].concat());
+    let text = data_encoding::BASE64.encode(&whole);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn params(name: &str) -> CertificateParams {

@@ -186,7 +186,9 @@ impl Workloads {
         let trusted = |issuer: &Issuer| {
             let keys =
                 Source::new(&issuer.issuer, issuer.jwks_url.as_deref(), issuer.ca_file.as_deref(), clock.clone());
-            let same = settings.auth.providers.iter().filter(|p| is_same_issuer(&p.issuer, &issuer.issuer));
+            let names = || [&issuer.issuer].into_iter().chain(&issuer.aliases);
+            let speaks = |provider: &str| names().any(|name| is_same_issuer(provider, name));
+            let same = settings.auth.providers.iter().filter(|p| speaks(&p.issuer));
             let own_clients = same.map(|p| p.client_id.clone()).collect();
             let keys = keys.map_err(|e| (issuer.id.clone(), e))?;
             Ok(Trusted { settings: issuer.clone(), keys, own_clients })

@@ -58,6 +58,17 @@ impl Test {
         }
     }
 
+    /// Whether it fixes the owner's id that GitHub's newer subjects name: `repo:acme@7/app@42:…`.
+    pub fn names_ids(&self) -> bool {
+        let owner_is_whole = |start: &str| start.split_once('@').is_some_and(|(_, rest)| rest.contains('/'));
+        match self {
+            Self::OneOf(values) => values.iter().all(|value| value.as_str().is_some_and(owner_is_whole)),
+            Self::Prefix(start) => owner_is_whole(start),
+            Self::Glob(pattern) => owner_is_whole(pattern.split('*').next().unwrap_or_default()),
+            Self::NoneOf(_) => false,
+        }
+    }
+
     /// Where a wildcard follows something else than the end of a name: `acme*` is also `acme-evil`.
     pub fn has_open_name(&self) -> bool {
         let (start, goes_on) = match self {
@@ -67,7 +78,7 @@ impl Test {
             }
             _ => return false,
         };
-        goes_on && !start.is_empty() && !start.ends_with(['/', ':', '@', '-', '.', '#'])
+        goes_on && !start.ends_with(['/', ':', '@', '-', '.', '#'])
     }
 }
 

@@ -127,7 +127,7 @@ pub(in crate::web) fn filter(query: &Query) -> Result<Filter, Problem> {
     if outcome.is_some_and(|o| Outcome::find(o).is_none()) {
         return Err(Problem::invalid("outcome", "expected success, failure or denied"));
     }
-    if query.text("actor").is_some_and(|a| a.len() > 256) {
+    if query.text("actor").is_some_and(|a| a.len() > 256 || a.contains('\0')) {
         return Err(Problem::invalid("actor", "expected an id or a name of at most 256 characters"));
     }
     Ok(Filter {

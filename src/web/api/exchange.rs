@@ -19,6 +19,7 @@ use crate::{
         body::{self, Form},
         client::origin,
         extract,
+        peer::Peer,
         problem::Problem,
     },
 };
@@ -67,7 +68,7 @@ pub(in crate::web) async fn exchange(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    if req.headers().contains_key(AUTHORIZATION) || Web::has_session_cookie(&req) {
+    if req.headers().contains_key(AUTHORIZATION) || Web::has_session_cookie(&req) || Peer::known(&req).is_some() {
         return Err(invalid("send the token to exchange as subject_token, and no other credential"));
     }
     let form = body::unbound_form(&web, &req, payload).await?;
