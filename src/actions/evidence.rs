@@ -152,8 +152,7 @@ pub async fn anchors(app: &App) -> Outside {
 /// When the database cannot say.
 pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
     use crate::{domain::checkpoint::Statement as _, keys::verify::Signed};
-    let mut known = trusted(app);
-    app.store.evidence_keys().await?.iter().for_each(|jwk| drop(known.add(jwk)));
+    let known = known(app).await?;
     let outside = anchors(app).await;
     let mut all_fit = true;
     for last in [outside.file.last(), outside.nats.last()].into_iter().flatten() {
@@ -232,6 +231,10 @@ pub(super) async fn tell_sinks(app: &Arc<App>) {
 /// # Errors
 /// [`ActError`].
 pub async fn keys(app: &App, _: &Caller<ReadAudit>) -> Result<PublicKeys, ActError> {
+    Ok(known(app).await?)
+}
+
+async fn known(app: &App) -> Result<PublicKeys, StoreError> {
     let mut keys = trusted(app);
     app.store.evidence_keys().await?.iter().for_each(|jwk| drop(keys.add(jwk)));
     Ok(keys)
@@ -267,7 +270,8 @@ pub(super) async fn retain_by(app: &App, by: (crate::domain::event::Actor, Origi
             "no signing key outlasts this process, so nothing could vouch for what is taken out; set server.secret";
         return Err(ActError::Conflict(why.into()));
     };
-    if app.store.first_over(0, &ages, now).await?.is_none() {
+    let mut next = app.store.first_over(0, &ages, now).await?;
+    if next.is_none() {
         return Ok(0);
     }
     // A tombstone vouches for what is gone. So it must have been what was written, by everything that is known.
@@ -279,8 +283,8 @@ pub(super) async fn retain_by(app: &App, by: (crate::domain::event::Actor, Origi
         let why = format!("the log is not whole, so nothing is taken out before audit verify was looked at: {flaw}");
         return Err(ActError::Conflict(why));
     }
-    let (mut after, mut taken) = (0, 0);
-    while let Some(first) = app.store.first_over(after, &ages, now).await? {
+    let mut taken = 0;
+    while let Some(first) = next {
         let step = Retain { after: first, ages, now, signer: signer.clone(), by: by.clone() };
         let done = app.store.act(step).await?.map_err(|e| ActError::Conflict(e.to_string()))?;
         // The last entry stays, however old it is.
@@ -288,8 +292,8 @@ pub(super) async fn retain_by(app: &App, by: (crate::domain::event::Actor, Origi
             break;
         }
         taken += done.taken;
-        after = done.looked_to;
         tokio::time::sleep(BREATH).await;
+        next = app.store.first_over(done.looked_to, &ages, now).await?;
     }
     Ok(taken)
 }

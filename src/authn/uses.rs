@@ -98,20 +98,16 @@ impl Uses {
     /// Notes a use. Each credential comes here at most every few seconds.
     pub(super) fn add(&self, used: Use) {
         let mut gathered = self.lock();
-        // Never left out: of each token and scope this comes once, and then not again.
-        if let Use::ScopeOfToken { id, scope } = used {
-            return gathered.needs(id, ScopeSet::of(&[scope]));
-        }
-        if gathered.tokens.len() + gathered.sessions.len() + gathered.first_uses.len() + gathered.arrivals.len() >= MOST
-        {
-            return;
-        }
+        let noted =
+            gathered.tokens.len() + gathered.sessions.len() + gathered.first_uses.len() + gathered.arrivals.len();
         match used {
+            // Never left out: of each token and scope this comes once, and then not again.
+            Use::ScopeOfToken { id, scope } => gathered.needs(id, ScopeSet::of(&[scope])),
+            _ if noted >= MOST => {}
             Use::Token { id, at, from } => drop(gathered.tokens.insert(id, (at, from))),
             Use::Session { id, at } => drop(gathered.sessions.insert(id, at)),
             Use::FirstOfToken { id, name, at } => gathered.first_uses.push((id, name, at)),
             Use::FirstOfAutomation(arrival) => gathered.arrivals.push(arrival),
-            Use::ScopeOfToken { .. } => {}
         }
     }
 

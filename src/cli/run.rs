@@ -146,8 +146,8 @@ async fn list(common: &Common, backend: &Backend, status: Option<&str>, limit: i
     if let Some(status) = status {
         status.parse::<RunState>().map_err(|e| Failure::new(format!("--status {status:?}: {e}")))?;
     }
-    let status = status.map(|s| format!("&status={s}")).unwrap_or_default();
-    let page = backend.call("GET", &format!("/api/v2/runs?limit={limit}{status}"), None).await?;
+    let only = status.map(|s| format!("&status={s}")).unwrap_or_default();
+    let page = backend.call("GET", &format!("/api/v2/runs?limit={limit}{only}"), None).await?;
     if common.json {
         print::json(&page["runs"]);
         return Ok(());
@@ -169,9 +169,7 @@ async fn list(common: &Common, backend: &Backend, status: Option<&str>, limit: i
     };
     let rows: Vec<_> = page["runs"].as_array().into_iter().flatten().map(row).collect();
     if rows.is_empty() {
-        let none =
-            if status.is_empty() { "There are no runs yet.".into() } else { format!("No run is {}.", &status[8..]) };
-        print::out(&none);
+        print::out(&status.map_or("There are no runs yet.".to_owned(), |status| format!("No run is {status}.")));
     } else {
         print::table(&["ID", "STATE", "ASKED FOR (UTC)", "ENDED (UTC)", "BY", "PRD", "REASON"], &rows);
     }

@@ -35,6 +35,13 @@ pub struct Issuer {
     pub policy: Policy,
 }
 
+impl Issuer {
+    /// Every name under which it signs.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        [&self.issuer].into_iter().chain(&self.aliases)
+    }
+}
+
 const KEY: &str = "enterprise.auth.jwt";
 const RULES: &str = "enterprise.auth.jwt[].rules[]";
 /// The longest life of a token for which a workload's is exchanged.
@@ -50,10 +57,7 @@ pub(super) fn read(place: Place<'_>, server: &Server, roles: &Roles, providers: 
     let mut issuers: Vec<Issuer> = Vec::new();
     for entry in place.entries(KEY, "enterprise.auth.jwt[]") {
         let issuer = read_issuer(entry, roles);
-        let clash = |known: &&Issuer| {
-            let all = |i: &Issuer| i.aliases.iter().chain([&i.issuer]).cloned().collect::<Vec<_>>();
-            all(known).iter().any(|a| all(&issuer).iter().any(|b| is_same(a, b)))
-        };
+        let clash = |known: &&Issuer| known.names().any(|a| issuer.names().any(|b| is_same(a, b)));
         if let Some(known) = issuers.iter().find(clash) {
             let message = format!(
                 "{} is already the issuer of {:?}; list all audiences and rules there",
@@ -75,10 +79,8 @@ fn check_own(entry: Place<'_>, issuer: &Issuer, server: &Server, providers: &[Pr
     if is_same(&issuer.issuer, server.public_url.as_str()) {
         entry.fault("issuer", "is lokid itself (server.public_url): its assertions are for other apps");
     }
-    let own = |p: &&Provider| {
-        let names = [&issuer.issuer].into_iter().chain(&issuer.aliases);
-        names.into_iter().any(|name| is_same(&p.issuer, name)) && issuer.audiences.contains(&p.client_id)
-    };
+    let own =
+        |p: &&Provider| issuer.names().any(|name| is_same(&p.issuer, name)) && issuer.audiences.contains(&p.client_id);
     if let Some(provider) = providers.iter().find(own) {
         let message = format!(
             "{:?} is the client with which people sign in (enterprise.auth.oidc, {}): whoever sees an ID token could use it \

@@ -77,15 +77,17 @@ fn github(sub: &str, iss: &str, clock: &Clock) -> Value {
     with(claims(iss, AUDIENCE, sub, clock), more)
 }
 
+fn auth0(iss: &str, clock: &Clock) -> Value {
+    let more = json!({"azp": "app", "gty": "client-credentials", "scope": "read:x request:certificates"});
+    with(claims(iss, AUDIENCE, "app@clients", clock), more)
+}
+
 const PLATFORMS: [Platform; 12] = [
     Platform {
         name: "Auth0, whose issuer ends in a slash",
         path: "/",
         entry: |iss| json!({"issuerUrl": iss.trim_end_matches('/'), "audience": AUDIENCE, "requiredScopes": ["request:certificates"], "id": "auth0"}),
-        claims: |iss, clock| {
-            let more = json!({"azp": "app", "gty": "client-credentials", "scope": "read:x request:certificates"});
-            with(claims(iss, AUDIENCE, "app@clients", clock), more)
-        },
+        claims: auth0,
         narrow: |c| c["scope"] = json!("read:x no-request:certificates"),
         refused: 403,
         id: "auth0:app@clients",
@@ -94,10 +96,7 @@ const PLATFORMS: [Platform; 12] = [
         name: "Auth0, by its preset",
         path: "/",
         entry: |iss| json!({"preset": "auth0", "issuer": iss, "audience": AUDIENCE, "required_scopes": ["request:certificates"], "rules": [{"claims": {"azp": "app"}}]}),
-        claims: |iss, clock| {
-            let more = json!({"azp": "app", "gty": "client-credentials", "scope": "read:x request:certificates"});
-            with(claims(iss, AUDIENCE, "app@clients", clock), more)
-        },
+        claims: auth0,
         narrow: |c| c["azp"] = json!("another-app"),
         refused: 403,
         id: "auth0:app@clients",

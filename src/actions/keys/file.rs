@@ -50,13 +50,13 @@ pub async fn rotate(
     let by = By { actor: caller.identity().actor.clone(), origin: Origin::default(), at: app.now() };
     let ring = read_file(path)?;
     // What a server has not seen yet was not published either.
-    observe(app, &ring, by.clone()).await.map_err(ActError::from)?;
+    observe(app, ring.keys(), by.clone()).await.map_err(ActError::from)?;
     let known = app.store.key_records().await.map_err(ActError::from)?;
     let mut keys = SigningKey::read_all(&read_text(path)?).map_err(KeysRefused::from)?;
     let about = change(&mut keys, &known, asked, force, app.now())?;
     write(path, &keys).map_err(|e| FileRefused::Write(path.display().to_string(), e))?;
     let ring = read_file(path)?;
-    observe(app, &ring, by).await.map_err(ActError::from)?;
+    observe(app, ring.keys(), by).await.map_err(ActError::from)?;
     app.keys.store(Arc::new(ring));
     Ok(about)
 }

@@ -69,14 +69,12 @@ impl Follower {
         }
         match share.open(&found.value, &share.in_nats()) {
             Ok((ring, keys)) if is_newer(&ring, &held.ring) => {
-                let new = match published(&app.store, keys).await? {
+                let new = match published(&app.store, keys, share.in_nats()).await {
                     Ok(keys) => keyring(keys),
-                    Err(kid) => {
-                        let why = ShareRefused::Gone(share.in_nats(), kid).to_string();
-                        return self.refuse(app, bucket, held, (&found, &why, true)).await;
-                    }
+                    Err(ShareRefused::Store(e)) => return Err(e.into()),
+                    Err(e) => return self.refuse(app, bucket, held, (&found, &e.to_string(), true)).await,
                 };
-                observe(app, &new, by_system(app)).await?;
+                observe(app, new.keys(), by_system(app)).await?;
                 share.keep(&found.value);
                 app.keys.store(Arc::new(new));
                 *held = Held { ring, sealed: found.value, number: Some(found.number) };
@@ -106,7 +104,7 @@ impl Follower {
     /// an old copy would otherwise take back what others have done meanwhile.
     async fn note_first(&mut self, app: &App) -> Result<(), LookFailed> {
         if !self.has_observed {
-            observe(app, &app.keys.load_full(), by_system(app)).await?;
+            observe(app, app.keys.load_full().keys(), by_system(app)).await?;
             self.has_observed = true;
         }
         Ok(())

@@ -89,22 +89,23 @@ pub(super) fn keys_of(ring: &Ring) -> Result<Vec<SigningKey>, KeyRefused> {
     if keys[0].kid() == ring.kid { Ok(keys) } else { Err(KeyRefused::Nothing) }
 }
 
-/// Those keys of a ring that were not taken out before; a ring that was put back may still hold them. The name of the one
-/// that signs, when that is one of them.
+/// Those keys of a ring that were not taken out before; a ring that was put back may still hold them. `whence` says where
+/// the ring is.
 ///
 /// # Errors
-/// When the database cannot say.
+/// [`ShareRefused::Gone`] when the key that signs was; [`ShareRefused::Store`] when the database cannot say.
 pub(super) async fn published(
     store: &Store,
     mut keys: Vec<SigningKey>,
-) -> Result<Result<Vec<SigningKey>, String>, StoreError> {
+    whence: String,
+) -> Result<Vec<SigningKey>, ShareRefused> {
     let known = store.key_records().await?;
     let is_gone = |key: &SigningKey| known.iter().any(|k| k.kid == key.kid() && k.state() == KeyState::Gone);
     if let Some(first) = keys.first().filter(|key| is_gone(key)) {
-        return Ok(Err(first.kid().to_owned()));
+        return Err(ShareRefused::Gone(whence, first.kid().to_owned()));
     }
     keys.retain(|key| !is_gone(key));
-    Ok(Ok(keys))
+    Ok(keys)
 }
 
 pub(super) fn keyring(keys: Vec<SigningKey>) -> Keyring {

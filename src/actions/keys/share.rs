@@ -10,6 +10,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::{
+    sync::{Mutex, OnceCell},
+    time::Instant,
+};
+
 use super::{
     Asked, KeysRefused,
     ring::{ShareRefused, is_newer, keyring, keys_of, published, ring_of, tell},
@@ -31,10 +36,6 @@ use crate::{
     },
     keys::{keyring::Keyring, sign::SigningKey},
     store::{Store, signing_keys::By},
-};
-use tokio::{
-    sync::{Mutex, OnceCell},
-    time::Instant,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -168,7 +169,7 @@ impl Share {
             tell(store, (now, Actor::system()), EventName::KeysSynced, &held.ring, why).await?;
         }
         let keys = keys_of(&held.ring).map_err(|e| ShareRefused::Keys(self.in_nats(), e))?;
-        let keys = published(store, keys).await?.map_err(|kid| ShareRefused::Gone(self.in_nats(), kid))?;
+        let keys = published(store, keys, self.in_nats()).await?;
         *self.held.lock().await = Some(held);
         Ok(Keyring::of_keys(keys).unwrap_or_else(Keyring::ephemeral))
     }
@@ -241,9 +242,9 @@ impl Share {
         };
         let opened = match self.open(&found.value, &self.in_nats()) {
             // Whoever can write there can put back a ring that was good once.
-            Ok((ring, keys)) => match published(store, keys).await? {
-                Ok(keys) => Ok((ring, keys)),
-                Err(kid) => Err(ShareRefused::Gone(self.in_nats(), kid)),
+            Ok((ring, keys)) => match published(store, keys, self.in_nats()).await {
+                Err(e @ ShareRefused::Store(_)) => return Err(e),
+                published => published.map(|keys| (ring, keys)),
             },
             Err(e) => Err(e),
         };
@@ -283,7 +284,10 @@ impl Share {
     /// # Errors
     /// [`ActError::Step`] when it is too early or does not lead on; [`ActError::Conflict`] when NATS is in the way.
     pub(super) async fn rotate(&self, app: &App, asked: &Asked, force: bool, by: By) -> Result<(), ActError> {
-        let in_the_way = |e: ShareRefused| ActError::Conflict(format!("{e}. The keys are as they were"));
+        let in_the_way = |e: ShareRefused| match e {
+            ShareRefused::Store(e) => e.into(),
+            e => ActError::Conflict(format!("{e}. The keys are as they were")),
+        };
         for _ in 0..TRIES {
             let bucket = self.bucket().await.map_err(|e| in_the_way(e.into()))?;
             let found = bucket.get().await.map_err(|e| in_the_way(e.into()))?;
@@ -299,8 +303,7 @@ impl Share {
                 (opened, _) => opened,
             };
             let (ring, keys) = opened.map_err(in_the_way)?;
-            let usable = published(&app.store, keys).await?;
-            let mut keys = usable.map_err(|kid| in_the_way(ShareRefused::Gone(self.in_nats(), kid)))?;
+            let mut keys = published(&app.store, keys, self.in_nats()).await.map_err(in_the_way)?;
             if held.as_ref().is_some_and(|held| is_newer(&held.ring, &ring)) {
                 return Err(ActError::Conflict(format!(
                     "the signing keys {} are older than those of this node; a server puts them right within seconds",
@@ -308,10 +311,7 @@ impl Share {
                 )));
             }
             // What no server has seen yet was not published either.
-            let before = keys_of(&ring).map_err(|e| in_the_way(ShareRefused::Keys(self.in_nats(), e)))?;
-            if let Ok(before) = published(&app.store, before).await? {
-                observe(app, &keyring(before), by.clone()).await?;
-            }
+            observe(app, &keys, by.clone()).await?;
             let known = app.store.key_records().await?;
             change(&mut keys, &known, asked, force, by.at)?;
             let mut next = self.seal(ring_of(&keys, ring.revision + 1));
@@ -320,7 +320,7 @@ impl Share {
             next.number = Some(number);
             let new = keyring(keys);
             let why = if matches!(asked, Asked::Revoke(_)) { "revoked" } else { "" };
-            observe_because(app, &new, by, why).await?;
+            observe_because(app, new.keys(), by, why).await?;
             self.keep(&next.sealed);
             *held = Some(next);
             app.keys.store(Arc::new(new));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     read_text,
-    ring::{ShareRefused, keyring, published, ring_of, tell},
+    ring::{ShareRefused, published, ring_of, tell},
     share::Share,
     watch::observe,
 };
@@ -136,8 +136,12 @@ pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -
             let text = read_text(file).map_err(|e| ActError::Conflict(e.to_string()))?;
             let keys =
                 SigningKey::read_all(&text).map_err(|e| ActError::Conflict(format!("{}: {e}", file.display())))?;
-            let keys = published(&app.store, keys).await?.map_err(|kid| {
-                ActError::Conflict(format!("{}: {kid} signed here before and was taken out", file.display()))
+            let keys = published(&app.store, keys, String::new()).await.map_err(|e| match e {
+                ShareRefused::Gone(_, kid) => {
+                    ActError::Conflict(format!("{}: {kid} signed here before and was taken out", file.display()))
+                }
+                ShareRefused::Store(e) => e.into(),
+                e => refused(e),
             })?;
             (ring_of(&keys, 1), "published")
         }
@@ -155,7 +159,7 @@ pub async fn publish(app: &App, who: &Caller<ManageKeys>, file: Option<&Path>) -
     let (ring, keys) = share.open(&held.sealed, &share.in_nats()).map_err(refused)?;
     let shown = seen(&ring, &keys, &held.sealed);
     let actor = by.actor.clone();
-    observe(app, &keyring(keys), by).await?;
+    observe(app, &keys, by).await?;
     tell(&app.store, (now, actor), EventName::KeysSynced, &ring, why).await?;
     Ok(Published { seen: shown, before })
 }

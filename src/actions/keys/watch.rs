@@ -14,7 +14,7 @@ use crate::{
         rotation::{KeyRecord, KeyState},
         time::Moment,
     },
-    keys::{keyring::Keyring, sign::SigningKey},
+    keys::sign::SigningKey,
     store::{
         StoreError,
         signing_keys::{By, GivenKey, Observe, StoredKey},
@@ -43,7 +43,7 @@ impl Watch {
                 }
                 match read_file(path) {
                     Ok(ring) => {
-                        observe(app, &ring, by_system(app)).await?;
+                        observe(app, ring.keys(), by_system(app)).await?;
                         app.keys.store(Arc::new(ring));
                     }
                     Err(e) => tracing::error!(error = %e, "the signing keys stay as they were"),
@@ -51,7 +51,7 @@ impl Watch {
                 self.file = state;
             }
             Signing::Given(_) if !self.given => {
-                observe(app, &app.keys.load_full(), by_system(app)).await?;
+                observe(app, app.keys.load_full().keys(), by_system(app)).await?;
                 self.given = true;
             }
             Signing::Kept(every) => {
@@ -86,17 +86,22 @@ pub(super) fn by_system(app: &App) -> By {
 ///
 /// # Errors
 /// When that cannot be stored.
-pub(super) async fn observe(app: &App, ring: &Keyring, by: By) -> Result<(), StoreError> {
-    observe_because(app, ring, by, "").await
+pub(super) async fn observe(app: &App, keys: &[SigningKey], by: By) -> Result<(), StoreError> {
+    observe_because(app, keys, by, "").await
 }
 
 /// The same, and why keys are gone from it.
 ///
 /// # Errors
 /// When that cannot be stored.
-pub(super) async fn observe_because(app: &App, ring: &Keyring, by: By, why: &'static str) -> Result<(), StoreError> {
+pub(super) async fn observe_because(
+    app: &App,
+    keys: &[SigningKey],
+    by: By,
+    why: &'static str,
+) -> Result<(), StoreError> {
     let given = |key: &SigningKey| GivenKey { kid: key.kid().to_owned(), alg: key.alg().to_owned() };
-    app.store.act(Observe { ring: ring.keys().iter().map(given).collect(), by, why }).await?;
+    app.store.act(Observe { ring: keys.iter().map(given).collect(), by, why }).await?;
     Ok(())
 }
 

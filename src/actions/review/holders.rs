@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ActError, App, MOST, PIECE, Review, usable_tokens};
+use super::{ActError, App, PIECE, Review, all, usable_tokens};
 use crate::{
     domain::{
         identity::{Caller, ReadAudit},
@@ -99,18 +99,10 @@ pub async fn holders(app: &App, _: &Caller<ReadAudit>, chosen: &Chosen) -> Resul
 }
 
 async fn people(app: &App) -> Result<Review<PersonWithRights>, ActError> {
-    let (mut rows, mut after): (Vec<PersonWithRights>, String) = (Vec::new(), String::new());
-    loop {
-        let found = app.store.people_with_rights(&after, PIECE).await?;
-        let is_last = i64::try_from(found.len()).is_ok_and(|n| n < PIECE);
-        if let Some(last) = found.last() {
-            after = last.id.to_string();
-        }
-        rows.extend(found);
-        if is_last || rows.len() >= MOST {
-            return Ok(Review { rows, complete: is_last });
-        }
-    }
+    all(async |last: Option<&PersonWithRights>| {
+        app.store.people_with_rights(last.map_or("", |last| last.id.as_str()), PIECE).await
+    })
+    .await
 }
 
 fn is_live(app: &App, session: &LatestSession) -> bool {

@@ -186,8 +186,7 @@ impl Workloads {
         let trusted = |issuer: &Issuer| {
             let keys =
                 Source::new(&issuer.issuer, issuer.jwks_url.as_deref(), issuer.ca_file.as_deref(), clock.clone());
-            let names = || [&issuer.issuer].into_iter().chain(&issuer.aliases);
-            let speaks = |provider: &str| names().any(|name| is_same_issuer(provider, name));
+            let speaks = |provider: &str| issuer.names().any(|name| is_same_issuer(provider, name));
             let same = settings.auth.providers.iter().filter(|p| speaks(&p.issuer));
             let own_clients = same.map(|p| p.client_id.clone()).collect();
             let keys = keys.map_err(|e| (issuer.id.clone(), e))?;

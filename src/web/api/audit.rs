@@ -102,7 +102,8 @@ pub struct AuditPage {
     next_cursor: Option<String>,
 }
 
-const WHEN: &str = "a date (2026-01-31) or a date and time with zone (2026-01-31T09:00:00Z)";
+/// What a moment looks like.
+pub(super) const WHEN: &str = "a date (2026-01-31) or a date and time with zone (2026-01-31T09:00:00Z)";
 
 const PARAMETERS: [&str; 8] = ["event", "actor", "outcome", "start", "end", "limit", "cursor", "after"];
 

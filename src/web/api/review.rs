@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::Query;
+use super::{Query, audit::WHEN};
 use crate::{
     actions::review::{self, Change, Chosen, Finding, Holder, KINDS, Review, TokenReview},
     audit::export,
@@ -18,7 +18,6 @@ use crate::{
 
 /// Without another word, a token is judged after so many days.
 pub const DAYS: u32 = 90;
-const WHEN: &str = "a date (2026-01-31) or a date and time with zone (2026-01-31T09:00:00Z)";
 
 /// The rows of a review.
 #[derive(Debug, serde::Serialize, ToSchema)]
