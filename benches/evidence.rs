@@ -1,7 +1,7 @@
 //! What a log of years costs: `cargo bench --bench evidence [-- ENTRIES] [postgres]`, ten million on SQLite by default. A
 //! log with a valid chain and checkpoints is made on the disk that this build lies on (PostgreSQL: in the temporary
 //! directory); then appending, paging, starting, verifying and exporting are measured on it. PostgreSQL's bars are
-//! half as high. A bar that is missed is printed as missed.
+//! half as high. A bar that is missed is printed as missed. `kept` leaves a log on SQLite where it is, for the next run.
 
 #[path = "../tests/durability/http.rs"]
 #[expect(dead_code, reason = "shared with the durability tests")]
@@ -31,6 +31,7 @@ use lokid::{
         verify,
     },
     domain::{
+        checkpoint::Vouching,
         event::{Actor, ActorKind, EventName, NewEvent, Origin, Outcome},
         time::{Clock, Moment},
     },
@@ -54,22 +55,35 @@ const MEASURED: Duration = Duration::from_secs(3);
 
 fn main() {
     let asked = std::env::args().skip(1).find_map(|text| text.parse().ok());
-    let on_postgres = std::env::args().any(|text| text == "postgres");
+    let says = |word: &str| std::env::args().any(|text| text == word);
+    let asked = Asked { entries: asked.unwrap_or(10_000_000), on_postgres: says("postgres"), kept: says("kept") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(bench(asked.unwrap_or(10_000_000), on_postgres));
+    runtime.block_on(bench(asked));
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    entries: i64,
+    on_postgres: bool,
+    kept: bool,
 }
 
 /// Everything, on one engine.
-async fn bench(entries: i64, on_postgres: bool) {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+async fn bench(Asked { entries, on_postgres, kept }: Asked) {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = tempfile::tempdir_in(target).expect("a directory");
     let empty = house(&dir.path().join("empty"), on_postgres).await;
-    let full = house(&dir.path().join("full"), on_postgres).await;
-    let key = SigningKey::generate();
+    let full = if kept { target.join("evidence") } else { dir.path().join("full") };
+    let full = house(&full, on_postgres).await;
+    let key = SigningKey::of_seed(&[7; 32]);
     let (kid, jwk, trusted) = (key.kid().to_owned(), key.jwk().to_string(), PublicKeys::of([&key]));
     let signer = Signer { kid, jwk, sign: Arc::new(move |typ, says| key.sign(typ, says)) };
     let made = Instant::now();
-    fill(&full.store, entries, &signer).await;
-    eprintln!("{entries} entries were made in {:.0} s", made.elapsed().as_secs_f64());
+    if full.store.audit_head().await.expect("a head").seq < entries {
+        fill(&full.store, entries, &signer).await;
+        eprintln!("{entries} entries were made in {:.0} s", made.elapsed().as_secs_f64());
+    }
     let slower = if on_postgres { 2.0 } else { 1.0 };
     let mut rows = appending(&empty.store, &full.store, slower).await;
     rows.extend(paging(&full.store, entries, slower).await);
@@ -92,7 +106,7 @@ struct House {
 }
 
 async fn house(dir: &Path, on_postgres: bool) -> House {
-    std::fs::create_dir(dir).expect("a directory");
+    std::fs::create_dir_all(dir).expect("a directory");
     let mut site = Site::new(dir);
     let mut database = Database::Sqlite(site.database());
     if on_postgres {
@@ -138,7 +152,8 @@ async fn fill(store: &Store, entries: i64, signer: &Signer) {
         let end = (n + AT_ONCE).min(entries);
         store.act(Append { events: (n..end).map(event).collect() }).await.expect("committed");
         n = end;
-        let sign = Sign { signer: signer.clone(), cadence: None, now: Moment::from_millis(n) };
+        let sign =
+            Sign { signer: signer.clone(), cadence: None, now: Moment::from_millis(n), vouching: Vouching::default() };
         store.act(sign).await.expect("committed");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::{ActError, App};
+use super::{ActError, App, vouching};
 use crate::{
     audit::{
         anchor,
@@ -31,7 +31,7 @@ const BREATH: Duration = Duration::from_millis(20);
 
 /// The key that belongs to the installation's secret: it signs while no signing key is kept. `None` where the secret
 /// itself lasts only as long as the process.
-fn fallback(app: &App) -> Option<SigningKey> {
+pub(super) fn fallback(app: &App) -> Option<SigningKey> {
     let lasts = app.settings.server.secret.is_some() || matches!(app.settings.database, Database::Sqlite(_));
     lasts.then(|| SigningKey::of_seed(&app.sealer.derive::<32>(b"lokid audit evidence v1")))
 }
@@ -43,9 +43,13 @@ pub fn signer(app: &App) -> Option<Signer> {
         let (kid, jwk) = (ring.signing().kid().to_owned(), ring.signing().jwk().to_string());
         return Some(Signer { kid, jwk, sign: Arc::new(move |typ, says| ring.signing().sign(typ, says)) });
     }
-    let key = fallback(app)?;
+    fallback(app).map(signer_with)
+}
+
+/// A key that signs statements.
+pub(super) fn signer_with(key: SigningKey) -> Signer {
     let (kid, jwk) = (key.kid().to_owned(), key.jwk().to_string());
-    Some(Signer { kid, jwk, sign: Arc::new(move |typ, says| key.sign(typ, says)) })
+    Signer { kid, jwk, sign: Arc::new(move |typ, says| key.sign(typ, says)) }
 }
 
 /// The keys whose statements this installation believes.
@@ -69,7 +73,8 @@ pub async fn sign(app: &App, now: bool) -> Result<Option<Checkpoint>, StoreError
             return Ok(None);
         }
     }
-    let act = Sign { signer, cadence: (!now).then_some(cadence), now: app.now() };
+    let vouching = vouching::of(app, &signer).await?;
+    let act = Sign { signer, cadence: (!now).then_some(cadence), now: app.now(), vouching };
     let Some((checkpoint, jws)) = app.store.act(act).await? else { return Ok(None) };
     if let Some(path) = &app.settings.audit.anchor_file
         && let Err(e) = anchor::append(path, &jws)
@@ -152,7 +157,7 @@ pub async fn anchors(app: &App) -> Outside {
 /// When the database cannot say.
 pub async fn compare_with_last_anchor(app: &App) -> Result<bool, StoreError> {
     use crate::{domain::checkpoint::Statement as _, keys::verify::Signed};
-    let known = known(app).await?;
+    let known = vouching::by_name(app).await?;
     let outside = anchors(app).await;
     let mut all_fit = true;
     for last in [outside.file.last(), outside.nats.last()].into_iter().flatten() {
@@ -224,20 +229,6 @@ pub(super) async fn tell_sinks(app: &Arc<App>) {
         signer: Arc::new(move || signer(&asked)),
     };
     sink::run(context, &app.settings.audit).await;
-}
-
-/// Public keys that signed anything about the log, also those that left the key set.
-///
-/// # Errors
-/// [`ActError`].
-pub async fn keys(app: &App, _: &Caller<ReadAudit>) -> Result<PublicKeys, ActError> {
-    Ok(known(app).await?)
-}
-
-async fn known(app: &App) -> Result<PublicKeys, StoreError> {
-    let mut keys = trusted(app);
-    app.store.evidence_keys().await?.iter().for_each(|jwk| drop(keys.add(jwk)));
-    Ok(keys)
 }
 
 /// What retention would take out now.

@@ -23,6 +23,7 @@ pub mod sign_in;
 pub mod status;
 pub mod tasks;
 pub mod tokens;
+pub mod vouching;
 
 pub use app::App;
 

@@ -34,9 +34,10 @@ pub(super) struct Examiner {
     /// By name, ours or not.
     known: PublicKeys,
     trusted: PublicKeys,
+    /// Keys that the last checkpoint of a trusted one names.
     vouched: HashSet<String>,
-    /// Keys that entries name which no trusted checkpoint covers yet.
-    named: HashSet<String>,
+    /// Of each key that signed checkpoints how far they reach, in the order of the first ones.
+    covers: Vec<(String, i64)>,
     log: Option<Hash>,
     anchors: Vec<Expected>,
     table: Vec<Expected>,
@@ -75,7 +76,7 @@ impl Examiner {
             known: all,
             trusted,
             vouched: HashSet::new(),
-            named: HashSet::new(),
+            covers: Vec::new(),
             log: None,
             anchors: Vec::new(),
             table: Vec::new(),
@@ -175,11 +176,8 @@ impl Examiner {
         if entry.seq == 1 {
             self.belongs(&entry.hash, 1)?;
         }
-        if entry.resource_kind == "key" {
-            self.named.insert(entry.resource_id.clone());
-            if entry.event == "audit.checkpoint" {
-                self.checkpoint(entry)?;
-            }
+        if entry.event == "audit.checkpoint" {
+            self.checkpoint(entry)?;
         }
         self.compare();
         Ok(())
@@ -205,14 +203,14 @@ impl Examiner {
                 }
                 self.belongs(&said.log, entry.seq)?;
                 self.report.checkpoints += 1;
-                if self.is_believed(&kid) {
-                    self.report.covered_to = said.seq;
-                    self.vouched.extend(self.named.drain());
-                    if !self.report.signed_by.contains(&kid) {
-                        self.report.signed_by.push(kid);
-                    }
+                if self.trusted.contains(&kid) {
+                    self.vouched = said.keys.into_iter().collect();
                 } else {
-                    self.signers.insert(kid, entry.seq);
+                    self.signers.insert(kid.clone(), entry.seq);
+                }
+                match self.covers.iter_mut().find(|(name, _)| *name == kid) {
+                    Some((_, to)) => *to = said.seq,
+                    None => self.covers.push((kid, said.seq)),
                 }
                 Ok(())
             }
@@ -268,9 +266,15 @@ impl Examiner {
         self.sealed = false;
     }
 
+    /// How far the statements of believed keys reach.
+    fn covered_to(&self) -> i64 {
+        self.covers.iter().filter(|(kid, _)| self.is_believed(kid)).map(|(_, to)| *to).max().unwrap_or(0)
+    }
+
     fn conclusion(&self) -> Option<Flaw> {
         let believed = |e: &&Expected| self.is_believed(&e.kid);
-        let went_on = |e: &Expected| self.report.covered_to > e.checkpoint.seq;
+        let covered_to = self.covered_to();
+        let went_on = |e: &Expected| covered_to > e.checkpoint.seq;
         let mut differing: Vec<&Expected> = self.differing.iter().filter(believed).collect();
         differing.sort_by_key(|e| (e.witness == Witness::Anchor, e.checkpoint.seq));
         if let Some(first) = differing.first() {
@@ -292,7 +296,7 @@ impl Examiner {
         if self.trusted.names().is_empty() {
             return None;
         }
-        let stranger = |(kid, seq): &(&String, &i64)| !self.is_believed(kid) && **seq > self.report.covered_to;
+        let stranger = |(kid, seq): &(&String, &i64)| !self.is_believed(kid) && **seq > covered_to;
         // A name that is vouched for is not enough without the key that checks the signature.
         // Nothing in the log vouches for it either: the log that was anchored is not this one.
         if let Some(kid) = self.anchored_by.iter().find(|kid| !self.is_believed(kid)) {
@@ -304,8 +308,10 @@ impl Examiner {
     }
 
     fn report(self) -> Report {
-        let mut report = self.report;
-        report.head = self.walk.head();
+        let covered_to = self.covered_to();
+        let believed = self.covers.iter().filter(|(kid, _)| self.is_believed(kid));
+        let signed_by = believed.map(|(kid, _)| kid.clone()).collect();
+        let mut report = Report { covered_to, signed_by, head: self.walk.head(), ..self.report };
         let mut say = |sentence: String| report.unchecked.push(sentence);
         if !self.sealed {
             say("the export's seal: it is not signed, because no key was kept when it was made".into());

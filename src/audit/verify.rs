@@ -1,8 +1,8 @@
 //! Whether the log is the one that was written: its chain, and what was signed about it.
 //!
-//! Trust flows backwards. A checkpoint that a trusted key signed covers everything before it, so the keys that
-//! covered entries name (`key.add`, `audit.checkpoint`, …) were ours too, and what those signed is believed, also
-//! long after they left the key set. What a checkpoint in the table or an anchor outside says of a place is compared
+//! A checkpoint that a trusted key signed covers everything before it, and names the keys that signed before: what those
+//! say of the log is believed, also long after they left the key set. Which keys entries name does not count: whoever
+//! can write to the database can add one between two checkpoints. What a checkpoint in the table or an anchor outside says of a place is compared
 //! with what stands there; which of the two disagrees, and whether the log was signed on afterwards, tells a cut
 //! tail, a replaced log and a restored backup apart.
 

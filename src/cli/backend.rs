@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Common, Failure, evidence::Asked, print, review::Question, sources};
 use crate::{
-    actions::{App, audit, evidence, review, tokens},
+    actions::{App, audit, evidence, review, tokens, vouching},
     config::Sources,
     domain::{
         event::Origin,
@@ -238,7 +238,7 @@ impl Backend {
     /// Public keys that signed anything about the log.
     pub(super) async fn evidence_keys(&self) -> Result<Value, Failure> {
         match self {
-            Self::Local(app, who) => Ok(evidence::keys(app, &permit(who)?).await?.jwks()),
+            Self::Local(app, who) => Ok(vouching::keys(app, &permit(who)?).await?.jwks()),
             Self::Server { .. } => self.call("GET", "/api/audit/keys", None).await,
         }
     }

@@ -35,6 +35,12 @@ pub struct Checkpoint {
     pub time: Moment,
     /// The node that signed it.
     pub node: String,
+    /// The names of the other keys whose statements about this log are believed, also of those that left the key set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// An [`Endorsement`] of the key that signed this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endorsement: Option<String>,
 }
 
 impl Statement for Checkpoint {
@@ -46,6 +52,28 @@ impl Checkpoint {
     pub const fn head(&self) -> Head {
         Head { seq: self.seq, hash: self.hash }
     }
+}
+
+/// What the key that belongs to the installation's secret says of a signing key: it is the installation's. So a server that
+/// is given keys from somewhere else can still vouch for the one that signed before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endorsement {
+    /// The name of the key.
+    pub kid: String,
+}
+
+impl Statement for Endorsement {
+    const TYP: &str = "lokid-endorsement+jwt";
+}
+
+/// What a checkpoint says beside the head.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vouching {
+    /// As [`Checkpoint::keys`].
+    pub keys: Vec<String>,
+    /// As [`Checkpoint::endorsement`].
+    pub endorsement: Option<String>,
 }
 
 /// A stretch that retention took out.

@@ -58,6 +58,8 @@ pub struct KeyRecord {
     pub retired_at: Option<Moment>,
     /// Since when it is not published any more.
     pub gone_at: Option<Moment>,
+    /// Whether it went because it must not be trusted any more.
+    pub revoked: bool,
 }
 
 /// A step that must not be taken (yet).
@@ -275,6 +277,7 @@ mod tests {
             active_at: None,
             retired_at: None,
             gone_at: None,
+            revoked: false,
         };
         assert_eq!((key.state(), key.check_remove(at(0))), (KeyState::Next, Ok(())));
         assert_eq!(key.check_promote(at(1)).unwrap_err(), NotYet::Promote { kid: "k".into(), at: at(2) });
@@ -298,6 +301,7 @@ mod tests {
             active_at: None,
             retired_at: None,
             gone_at: None,
+            revoked: false,
         };
         let node = |name: &str, keys: &[&str]| Node {
             name: name.into(),

@@ -82,6 +82,13 @@ impl PublicKeys {
         self.0.extend(other.0);
     }
 
+    /// Those of these names.
+    #[must_use]
+    pub fn only(mut self, names: &[String]) -> Self {
+        self.0.retain(|kid, _| names.contains(kid));
+        self
+    }
+
     /// Whether a key is here.
     pub fn contains(&self, kid: &str) -> bool {
         self.0.contains_key(kid)

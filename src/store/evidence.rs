@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use super::{Act, Batch, Store, StoreError, dialect::Conn, ledger::hash_of, statements::statements};
 use crate::domain::{
     chain::Hole,
-    checkpoint::{Cadence, Checkpoint, Latest, Statement},
+    checkpoint::{Cadence, Checkpoint, Latest, Statement, Vouching},
     event::{Actor, EventName, NewEvent},
     ledger::{GENESIS, Hash},
     time::Moment,
@@ -33,6 +33,11 @@ statements! {
     TOMBSTONES = "SELECT first_seq, last_seq, prev_hash, first_hash, last_hash, jws FROM audit_tombstones \
          WHERE first_seq >= COALESCE((SELECT MAX(first_seq) FROM audit_tombstones WHERE first_seq <= $1), $1) \
          AND last_seq > $1 AND first_seq <= $2 ORDER BY first_seq";
+    /// Tombstones behind a place.
+    NEXT_TOMBSTONES = "SELECT first_seq, last_seq, prev_hash, first_hash, last_hash, jws FROM audit_tombstones \
+         WHERE first_seq > $1 ORDER BY first_seq LIMIT $2";
+    /// The same stretch, signed by another key.
+    RESTATE = "UPDATE audit_tombstones SET jws = $1 WHERE first_seq = $2 AND jws = $3";
     /// The first entry of a stretch for which a tombstone stands all the same.
     UNDEAD = "SELECT seq FROM audit WHERE seq >= $1 AND seq <= $2 AND COALESCE((SELECT last_seq FROM audit_tombstones \
          WHERE first_seq <= audit.seq ORDER BY first_seq DESC LIMIT 1) >= audit.seq, false) ORDER BY seq LIMIT 1";
@@ -48,6 +53,9 @@ statements! {
     /// It has been told more.
     TELL = "INSERT INTO audit_sinks (name, seq) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq";
 }
+
+/// Tombstones that are read at once.
+const AT_ONCE: i64 = 512;
 
 /// Makes a compact JWS with this `typ` over this JSON.
 pub type SignJws = dyn Fn(&str, &serde_json::Value) -> String + Send + Sync;
@@ -174,6 +182,16 @@ impl Store {
         Ok(rows.into_iter().map(StoredTombstone::from).collect())
     }
 
+    /// Some tombstones of stretches that begin behind `after`, in order.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn next_tombstones(&self, after: i64) -> Result<Vec<StoredTombstone>, StoreError> {
+        let rows: Vec<TombstoneRow> =
+            on_db!(&self.db, pool => sqlx::query_as(NEXT_TOMBSTONES).bind(after).bind(AT_ONCE).fetch_all(pool).await?);
+        Ok(rows.into_iter().map(StoredTombstone::from).collect())
+    }
+
     /// The first entry between these two that stands there although a tombstone says that it was taken out.
     ///
     /// # Errors
@@ -246,6 +264,8 @@ pub struct Sign {
     pub cadence: Option<Cadence>,
     /// The present moment.
     pub now: Moment,
+    /// Which other keys are believed.
+    pub vouching: Vouching,
 }
 
 impl Act for Sign {
@@ -264,7 +284,8 @@ impl Act for Sign {
         self.signer.remember(conn, self.now).await?;
         let log = log_of(batch).await?;
         let (seq, hash, time) = (head.seq, head.hash, self.now);
-        let checkpoint = Checkpoint { log, seq, hash, time, node: batch.node().to_owned() };
+        let (node, Vouching { keys, endorsement }) = (batch.node().to_owned(), self.vouching.clone());
+        let checkpoint = Checkpoint { log, seq, hash, time, node, keys, endorsement };
         let (kid, jws) = (&self.signer.kid, self.signer.state(&checkpoint));
         on_conn!(batch.conn().await?, conn => {
             sqlx::query(ADD_CHECKPOINT).bind(seq).bind(&hash[..]).bind(time.millis()).bind(kid).bind(&jws).execute(conn).await?;
@@ -272,6 +293,31 @@ impl Act for Sign {
         let event = NewEvent::new(time, EventName::AuditCheckpointed, Actor::system()).on("key", kid);
         batch.record(event.with("seq", seq).with("jws", jws.as_str()));
         Ok(Some((checkpoint, jws)))
+    }
+}
+
+/// Signs tombstones with another key. What was changed meanwhile stays as it is.
+#[derive(Debug)]
+pub struct Restate {
+    /// As they are stored, and what the other key says of each.
+    pub stones: Vec<(StoredTombstone, String)>,
+    /// The other key.
+    pub signer: Signer,
+    /// The present moment.
+    pub now: Moment,
+}
+
+impl Act for Restate {
+    type Output = ();
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        self.signer.remember(batch.conn().await?, self.now).await?;
+        for (stone, jws) in &self.stones {
+            on_conn!(batch.conn().await?, conn => {
+                sqlx::query(RESTATE).bind(jws).bind(stone.hole.first_seq).bind(&stone.jws).execute(conn).await?;
+            });
+        }
+        Ok(())
     }
 }
 

@@ -11,24 +11,28 @@ use crate::domain::{
 
 statements! {
     /// All that are published, or were.
-    LIST = "SELECT kid, alg, sealed, added_at, active_at, retired_at, gone_at FROM signing_keys ORDER BY added_at, kid";
+    LIST = "SELECT kid, alg, sealed, added_at, active_at, retired_at, gone_at, gone_because FROM signing_keys ORDER BY added_at, kid";
     /// A new one; one that was gone comes back as new.
     ADD = "INSERT INTO signing_keys (kid, alg, sealed, added_at) VALUES ($1, $2, $3, $4) ON CONFLICT (kid) DO UPDATE SET \
-         sealed = excluded.sealed, added_at = excluded.added_at, active_at = NULL, retired_at = NULL, gone_at = NULL";
+         sealed = excluded.sealed, added_at = excluded.added_at, active_at = NULL, retired_at = NULL, gone_at = NULL, \
+         gone_because = ''";
     /// It signs from now on.
     ACTIVATE = "UPDATE signing_keys SET active_at = $1, retired_at = NULL WHERE kid = $2";
     /// It signs no more.
     RETIRE = "UPDATE signing_keys SET retired_at = $1 WHERE kid <> $2 AND active_at IS NOT NULL AND retired_at IS NULL AND gone_at IS NULL";
     /// It is not published any more, and its private half is forgotten.
-    GO = "UPDATE signing_keys SET gone_at = $1, sealed = NULL WHERE kid = $2 AND gone_at IS NULL";
+    GO = "UPDATE signing_keys SET gone_at = $1, gone_because = $3, sealed = NULL WHERE kid = $2 AND gone_at IS NULL";
 }
 
 pub use crate::domain::rotation::StepRefused;
 
+/// Why a key is gone that must not be trusted any more.
+pub const REVOKED: &str = "revoked";
+
 row! {
     KeyRow {
         kid: String, alg: String, sealed: Option<Vec<u8>>, added_at: i64, active_at: Option<i64>, retired_at: Option<i64>,
-        gone_at: Option<i64>,
+        gone_at: Option<i64>, gone_because: String,
     }
 }
 
@@ -50,6 +54,7 @@ impl From<KeyRow> for StoredKey {
             active_at: row.active_at.map(Moment::from_millis),
             retired_at: row.retired_at.map(Moment::from_millis),
             gone_at: row.gone_at.map(Moment::from_millis),
+            revoked: row.gone_because == REVOKED,
         };
         Self { record, sealed: row.sealed }
     }
@@ -167,7 +172,7 @@ async fn promote(batch: &mut Batch<'_>, kid: &str, alg: &str, by: &By) -> Result
 
 async fn remove(batch: &mut Batch<'_>, key: &KeyRecord, why: &str, by: &By) -> Result<(), StoreError> {
     on_conn!(batch.conn().await?, conn => {
-        sqlx::query(GO).bind(by.at.millis()).bind(&key.kid).execute(conn).await?;
+        sqlx::query(GO).bind(by.at.millis()).bind(&key.kid).bind(why).execute(conn).await?;
     });
     batch.record(by.event(EventName::KeyRemoved, &key.kid, &key.alg).because(Outcome::Success, why));
     Ok(())
@@ -255,7 +260,7 @@ impl Act for Rotate {
                 if key.state() == KeyState::Active {
                     self.replace(batch, at(KeyState::Next), instead).await?;
                 }
-                remove(batch, key, "revoked", &self.by).await?;
+                remove(batch, key, REVOKED, &self.by).await?;
             }
         }
         Ok(Ok(()))

@@ -15,14 +15,14 @@ use serde_json::Value;
 use crate::door::{Anonymous, Client as _, Door, WithSession, answer};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210";
-const KEPT: (&str, &str) = ("LOKI_SERVER_SECRET", SECRET);
+pub(crate) const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210";
+pub(crate) const KEPT: (&str, &str) = ("LOKI_SERVER_SECRET", SECRET);
 const PUBLISHED_FOR: Duration = Duration::from_mins(2);
 const RETIRED_FOR: Duration = Duration::from_mins(6);
 const JWKS: &str = "/.well-known/jwks.json";
 
 /// A server on the data in `dir`, as soon as the one before it let go of them: its last task ends by itself.
-async fn start(dir: &Path, env: &[(&str, &str)]) -> Result<Arc<App>, StartError> {
+pub(crate) async fn start(dir: &Path, env: &[(&str, &str)]) -> Result<Arc<App>, StartError> {
     let url = format!("sqlite://{}", dir.join("loki.db").display());
     let all = env.iter().copied().chain([("LOKI_DATABASE_URL", url.as_str())]);
     let env: BTreeMap<_, _> = all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -58,6 +58,7 @@ mod sinks;
 mod tasks;
 mod tokens;
 mod verifier;
+mod vouching;
 mod workload;
 mod workload_jose;
 mod workload_keys;

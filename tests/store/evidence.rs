@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use lokid::{
     audit::verify::{self, Report},
     domain::{
-        checkpoint::{Cadence, Checkpoint},
+        checkpoint::{Cadence, Checkpoint, Vouching},
         event::{Actor, EventName, Origin, Outcome},
         retention::Ages,
         time::Moment,
@@ -29,6 +29,8 @@ struct Notary {
     signer: Signer,
     trusted: PublicKeys,
     anchors: Vec<String>,
+    /// Whose statements it believes besides its own.
+    vouches: Vec<String>,
 }
 
 impl Notary {
@@ -36,12 +38,16 @@ impl Notary {
         let key = SigningKey::generate();
         let (kid, jwk, trusted) = (key.kid().to_owned(), key.jwk().to_string(), PublicKeys::of([&key]));
         let signer = Signer { kid, jwk, sign: Arc::new(move |typ, says| key.sign(typ, says)) };
-        Self { signer, trusted, anchors: Vec::new() }
+        Self { signer, trusted, anchors: Vec::new(), vouches: Vec::new() }
+    }
+
+    fn statement(&self, now: Moment) -> Sign {
+        let vouching = Vouching { keys: self.vouches.clone(), endorsement: None };
+        Sign { signer: self.signer.clone(), cadence: None, now, vouching }
     }
 
     async fn sign(&mut self, store: &Store, seconds: i64) -> Option<Checkpoint> {
-        let act = Sign { signer: self.signer.clone(), cadence: None, now: at(seconds) };
-        let (checkpoint, jws) = store.act(act).await.unwrap()?;
+        let (checkpoint, jws) = store.act(self.statement(at(seconds))).await.unwrap()?;
         self.anchors.push(jws);
         Some(checkpoint)
     }
@@ -168,14 +174,15 @@ each_engine! {
         assert_eq!(notary.flaw(&home.store).await, None);
     }
 
-    /// The old key is gone from every key set, but the new one vouches for the log that names it.
+    /// The old key is gone from every key set, but the new one vouches for it.
     async fn what_an_old_key_signed_is_believed_after_the_rotation(home) {
         let old = signed_log(&home).await;
         let mut new = Notary::new();
         assert_eq!(new.flaw(&home.store).await.map(|(kind, _)| kind), Some("wrong_keys"));
         append(&home.store, 5).await;
         let cadence = Cadence { every: Duration::from_hours(9), entries: 1_000_000 };
-        let act = Sign { signer: new.signer.clone(), cadence: Some(cadence), now: at(3) };
+        new.vouches = vec![old.signer.kid.clone()];
+        let act = Sign { cadence: Some(cadence), ..new.statement(at(3)) };
         assert!(home.store.act(act).await.unwrap().is_some(), "another key is a reason to sign");
         new.anchors.clone_from(&old.anchors);
         let report = new.look(&home.store).await;
@@ -184,6 +191,31 @@ each_engine! {
         let mut raw = home.behind_its_back().await;
         raw.run(&format!("DELETE FROM audit_keys WHERE kid = '{}'", old.signer.kid)).await.unwrap();
         assert_eq!(new.flaw(&home.store).await, None);
+    }
+
+    /// Whoever can write to the database names a key of theirs between two checkpoints, and lets it say what is gone.
+    async fn a_key_that_only_entries_name_is_not_believed(home) {
+        let mut notary = signed_log(&home).await;
+        let mallory = Notary::new();
+        let named = event(EventName::KeyAdded).on("key", &mallory.signer.kid);
+        home.store.act(Append { events: vec![named] }).await.unwrap();
+        notary.sign(&home.store, 3).await.unwrap();
+        let ages = Ages { acts: None, noise: Some(Duration::from_secs(1)) };
+        let by = (Actor::system(), Origin::default());
+        let step = Retain { after: 0, ages, now: at(9999), signer: mallory.signer.clone(), by };
+        assert_eq!(home.store.act(step).await.unwrap().unwrap().taken, 40);
+        let found = notary.look(&home.store).await.flaw.unwrap();
+        assert_eq!((found.kind(), found.seq()), ("wrong_keys", Some(1)), "{found}");
+        assert!(found.to_string().contains(&mallory.signer.kid), "{found}");
+        // It would be, if the key that signs said so; and no longer, once the last checkpoint does not.
+        notary.vouches = vec![mallory.signer.kid.clone()];
+        append(&home.store, 1).await;
+        notary.sign(&home.store, 4).await.unwrap();
+        assert_eq!(notary.flaw(&home.store).await, None);
+        notary.vouches.clear();
+        append(&home.store, 1).await;
+        notary.sign(&home.store, 5).await.unwrap();
+        assert_eq!(notary.flaw(&home.store).await, Some(("wrong_keys", 1)));
     }
 
     async fn nothing_new_is_not_signed_again(home) {
@@ -266,8 +298,7 @@ each_engine! {
             async move {
                 for round in 0..15_i64 {
                     append(&store, 20).await;
-                    let act = Sign { signer: notary.signer.clone(), cadence: None, now: at(round) };
-                    store.act(act).await.unwrap();
+                    store.act(notary.statement(at(round))).await.unwrap();
                     if writer == 0 {
                         let ages = Ages { acts: None, noise: Some(Duration::from_secs(1)) };
                         let by = (Actor::system(), Origin::default());

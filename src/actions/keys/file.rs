@@ -11,15 +11,19 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{App, Asked, KeysRefused, read_file, read_text, steps::change, watch::observe};
+use super::{
+    App, Asked, KeysRefused, read_file, read_text,
+    steps::change,
+    watch::{observe, observe_because},
+};
 use crate::{
-    actions::ActError,
+    actions::{ActError, vouching},
     domain::{
         event::Origin,
         identity::{Caller, ManageKeys},
     },
     keys::sign::SigningKey,
-    store::signing_keys::By,
+    store::signing_keys::{By, REVOKED},
 };
 
 /// Why the file was not rewritten.
@@ -52,12 +56,16 @@ pub async fn rotate(
     // What a server has not seen yet was not published either.
     observe(app, ring.keys(), by.clone()).await.map_err(ActError::from)?;
     let known = app.store.key_records().await.map_err(ActError::from)?;
+    app.keys.store(Arc::new(ring));
     let mut keys = SigningKey::read_all(&read_text(path)?).map_err(KeysRefused::from)?;
+    vouching::before(app, asked).await?;
     let about = change(&mut keys, &known, asked, force, app.now())?;
     write(path, &keys).map_err(|e| FileRefused::Write(path.display().to_string(), e))?;
     let ring = read_file(path)?;
-    observe(app, ring.keys(), by).await.map_err(ActError::from)?;
+    let why = if matches!(asked, Asked::Revoke(_)) { REVOKED } else { "" };
+    observe_because(app, ring.keys(), by, why).await.map_err(ActError::from)?;
     app.keys.store(Arc::new(ring));
+    vouching::after(app).await.map_err(ActError::from)?;
     Ok(about)
 }
 

@@ -9,7 +9,7 @@ pub mod follow;
 pub mod ring;
 pub mod share;
 pub mod shared;
-mod steps;
+pub(super) mod steps;
 pub mod watch;
 
 use std::{path::Path, sync::Arc};
@@ -21,7 +21,7 @@ use self::{
     share::Share,
     steps::{chosen, full},
 };
-use super::{ActError, App, nodes};
+use super::{ActError, App, nodes, vouching};
 use crate::{
     config::{Settings, server::Signing},
     domain::{
@@ -240,15 +240,21 @@ async fn step(app: &App, asked: Asked, force: bool, by: By) -> Result<(), ActErr
         let key = promotable(&known, &kid, false, by.at)?;
         confirmed(key, &nodes::living(app).await?, by.at).map_err(StepRefused::from)?;
     }
-    if let Some(share) = &app.share {
-        return share.rotate(app, &asked, force, by).await;
+    vouching::before(app, &asked).await?;
+    match &app.share {
+        Some(share) => share.rotate(app, &asked, force, by).await?,
+        None => step_of_kept(app, &known, asked, force, by).await?,
     }
+    Ok(vouching::after(app).await?)
+}
+
+async fn step_of_kept(app: &App, known: &[KeyRecord], asked: Asked, force: bool, by: By) -> Result<(), ActError> {
     let step = match asked {
         Asked::Add => add(&SigningKey::generate(), &app.sealer, false),
-        Asked::Promote(kid) => Step::Promote { kid: chosen(&known, kid, KeyState::Next)? },
-        Asked::Remove(kid) => Step::Remove { kid: chosen(&known, kid, KeyState::Retiring)? },
+        Asked::Promote(kid) => Step::Promote { kid: chosen(known, kid, KeyState::Next)? },
+        Asked::Remove(kid) => Step::Remove { kid: chosen(known, kid, KeyState::Retiring)? },
         Asked::Revoke(kid) => {
-            Step::Revoke { kid: full(&known, &kid)?, instead: sealed(&SigningKey::generate(), &app.sealer) }
+            Step::Revoke { kid: full(known, &kid)?, instead: sealed(&SigningKey::generate(), &app.sealer) }
         }
     };
     app.store.act(Rotate { step, force, by }).await??;

@@ -35,7 +35,10 @@ use crate::{
         time::Moment,
     },
     keys::{keyring::Keyring, sign::SigningKey},
-    store::{Store, signing_keys::By},
+    store::{
+        Store,
+        signing_keys::{By, REVOKED},
+    },
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -319,7 +322,7 @@ impl Share {
             let Some(number) = replaced else { continue };
             next.number = Some(number);
             let new = keyring(keys);
-            let why = if matches!(asked, Asked::Revoke(_)) { "revoked" } else { "" };
+            let why = if matches!(asked, Asked::Revoke(_)) { REVOKED } else { "" };
             observe_because(app, new.keys(), by, why).await?;
             self.keep(&next.sealed);
             *held = Some(next);

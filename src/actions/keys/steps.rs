@@ -72,10 +72,14 @@ pub(super) fn chosen(known: &[KeyRecord], kid: Option<String>, state: KeyState) 
     }
 }
 
+/// Whether a key is meant by this name, or by this beginning of one.
+pub(in crate::actions) fn is_called(kid: &str, name: &str) -> bool {
+    kid == name || (name.len() >= 8 && kid.starts_with(name))
+}
+
 /// A published key by its name or the beginning of it, of at least eight digits.
 pub(super) fn full(known: &[KeyRecord], kid: &str) -> Result<String, ActError> {
-    let fits =
-        |k: &&KeyRecord| k.state() != KeyState::Gone && (k.kid == kid || (kid.len() >= 8 && k.kid.starts_with(kid)));
+    let fits = |k: &&KeyRecord| k.state() != KeyState::Gone && is_called(&k.kid, kid);
     let mut found = known.iter().filter(fits);
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one.kid.clone()),

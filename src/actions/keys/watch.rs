@@ -153,6 +153,7 @@ mod tests {
             active_at: active,
             retired_at: None,
             gone_at: None,
+            revoked: false,
         };
         let every = Duration::from_hours(1);
         let step = |keys: &[KeyRecord], now| due(keys, every, now).map(|step| format!("{step:?}"));

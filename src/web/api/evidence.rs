@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::{Query, audit::filter};
 use crate::{
-    actions::evidence,
+    actions::{evidence, vouching},
     audit::export::{Export, Format, Wanted},
     domain::identity::{Caller, ReadAudit},
     web::{Web, client::origin, problem::Problem},
@@ -60,5 +60,5 @@ pub(in crate::web) async fn keys(
     web: Data<Web>,
     caller: Caller<ReadAudit>,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    Ok(Json(evidence::keys(&web.app, &caller).await?.jwks()))
+    Ok(Json(vouching::keys(&web.app, &caller).await?.jwks()))
 }
