@@ -84,6 +84,7 @@ async fn bench(Asked { entries, on_postgres, kept }: Asked) {
         fill(&full.store, entries, &signer).await;
         eprintln!("{entries} entries were made in {:.0} s", made.elapsed().as_secs_f64());
     }
+    while full.store.note_times().await.expect("noted") {}
     let slower = if on_postgres { 2.0 } else { 1.0 };
     let mut rows = appending(&empty.store, &full.store, slower).await;
     rows.extend(paging(&full.store, entries, slower).await);

@@ -20,6 +20,8 @@ const NOTE_EXPIRIES: Duration = Duration::from_secs(20);
 pub const LOOK_AT_KEYS: Duration = Duration::from_secs(2);
 /// Whether the log's head is to be signed is looked at this often.
 const SIGN: Duration = Duration::from_secs(1);
+/// When what was written is written down this often, to find it by its time.
+const NOTE_TIMES: Duration = Duration::from_secs(1);
 const RETAIN: Duration = Duration::from_hours(1);
 const SWEEP: Duration = Duration::from_mins(10);
 /// Ended sessions stay readable for audits this long after they could have lasted.
@@ -53,6 +55,7 @@ async fn tend(app: &App) {
     let mut expiries = tokio::time::interval(NOTE_EXPIRIES);
     let mut sweep = tokio::time::interval(SWEEP);
     let mut look = tokio::time::interval(LOOK_AT_KEYS);
+    let mut times = tokio::time::interval(NOTE_TIMES);
     let mut sign = tokio::time::interval(SIGN);
     if let Err(e) = evidence::compare_with_last_anchor(app).await {
         tracing::warn!(error = %e, "the last anchor could not be compared with the log");
@@ -67,6 +70,7 @@ async fn tend(app: &App) {
             _ = sweep.tick() => forget(app).await,
             _ = look.tick() => watch.look(app).await,
             _ = sign.tick() => evidence::sign(app, false).await.map(drop),
+            _ = times.tick() => app.store.note_times().await.map(drop),
             _ = look_at_listener.tick() => listener.look(app).await,
         };
         if let Err(e) = done {

@@ -178,13 +178,16 @@ pub struct Filter {
     pub after: Option<i64>,
     /// From the beginning of the log on.
     pub oldest_first: bool,
+    /// Only these places, both included, which hold all that is between `start` and `end` (`store::ledger_times`).
+    pub places: Option<(i64, i64)>,
 }
 
 /// Binds the parts that are set, in the order of their places.
 macro_rules! bind_filter {
     ($query:expr, $filter:expr) => {{
         let mut query = $query;
-        for number in [$filter.before, $filter.after].into_iter().flatten() {
+        let places = [$filter.places.map(|(first, _)| first), $filter.places.map(|(_, last)| last)];
+        for number in [$filter.before, $filter.after].into_iter().chain(places).flatten() {
             query = query.bind(number);
         }
         let texts = [$filter.one_event(), $filter.actor.as_ref(), $filter.outcome.as_ref()];
@@ -212,17 +215,21 @@ impl Filter {
             place
         };
         let mut all = Vec::new();
-        for (is_set, clause) in [(self.before.is_some(), "seq <"), (self.after.is_some(), "seq >")] {
+        let within = self.places.is_some();
+        let bounds = [(self.before.is_some(), "seq <"), (self.after.is_some(), "seq >")];
+        for (is_set, clause) in bounds.into_iter().chain([(within, "seq >="), (within, "seq <=")]) {
             is_set.then(|| all.push(format!("{clause} ${}", next())));
         }
         let event = self.one_event().map(|_| next());
         let actor = self.actor.as_ref().map(|_| next());
         let outcome = self.outcome.as_ref().map(|_| next());
-        for (is_set, clause) in [(self.start.is_some(), "time >="), (self.end.is_some(), "time <")] {
-            is_set.then(|| all.push(format!("{clause} ${}", next())));
+        // An expression is no column, so no index of it is taken: places tell more than times.
+        let time = if within { "time + 0" } else { "time" };
+        for (is_set, clause) in [(self.start.is_some(), ">="), (self.end.is_some(), "<")] {
+            is_set.then(|| all.push(format!("{time} {clause} ${}", next())));
         }
         let limit = next();
-        // An expression is no column: so the index of whatever tells most is taken, the actor's before the others'.
+        // In the same way the index of whatever tells most is taken, the actor's before the others'.
         let plain = |column: &str, by_index: bool| if by_index { column.to_owned() } else { format!("{column} || ''") };
         if let Some(place) = event {
             all.push(format!("{} = ${place}", plain("event", actor.is_none())));
@@ -316,11 +323,19 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn audit_page(&self, filter: &Filter, limit: i64) -> Result<Vec<Entry>, StoreError> {
-        let rows: Vec<EntryRow> = on_db!(&self.db, pool => {
-            let query = sqlx::query_as(AssertSqlSafe(filter.sql(SELECT)));
-            bind_filter!(query, filter).bind(limit).fetch_all(pool).await?
-        });
-        Ok(rows.into_iter().map(Entry::from).collect())
+        let mut entries: Vec<Entry> = Vec::new();
+        for filter in self.by_place(filter).await? {
+            let missing = limit.saturating_sub(i64::try_from(entries.len()).unwrap_or(limit));
+            if missing <= 0 {
+                break;
+            }
+            let rows: Vec<EntryRow> = on_db!(&self.db, pool => {
+                let query = sqlx::query_as(AssertSqlSafe(filter.sql(SELECT)));
+                bind_filter!(query, filter).bind(missing).fetch_all(pool).await?
+            });
+            entries.extend(rows.into_iter().map(Entry::from));
+        }
+        Ok(entries)
     }
 
     /// How often each event came since a moment.
@@ -354,15 +369,33 @@ impl Store {
         width: i64,
         most: i64,
     ) -> Result<Vec<Tally>, StoreError> {
+        let mut tallies: std::collections::BTreeMap<(i64, String), i64> = std::collections::BTreeMap::new();
+        for filter in self.by_place(filter).await? {
+            let missing = most - tallies.values().sum::<i64>();
+            if missing <= 0 {
+                break;
+            }
+            for (bar, outcome, entries) in self.tally(&filter, (from, width), missing).await? {
+                *tallies.entry((bar, outcome)).or_default() += entries;
+            }
+        }
+        Ok(tallies.into_iter().map(|((bar, outcome), entries)| Tally { bar, outcome, entries }).collect())
+    }
+
+    async fn tally(
+        &self,
+        filter: &Filter,
+        (from, width): (Moment, i64),
+        most: i64,
+    ) -> Result<Vec<(i64, String, i64)>, StoreError> {
         let chosen = filter.sql("SELECT time, outcome FROM audit");
         let bar = format!("(time - ({})) / {}", from.millis(), width.max(1));
         let sql =
             format!("SELECT {bar} AS bar, outcome, COUNT(*) AS entries FROM ({chosen}) chosen GROUP BY {bar}, outcome");
-        let rows: Vec<(i64, String, i64)> = on_db!(&self.db, pool => {
+        Ok(on_db!(&self.db, pool => {
             let query = sqlx::query_as(AssertSqlSafe(sql));
             bind_filter!(query, filter).bind(most).fetch_all(pool).await?
-        });
-        Ok(rows.into_iter().map(|(bar, outcome, entries)| Tally { bar, outcome, entries }).collect())
+        }))
     }
 
     /// One entry.

@@ -41,14 +41,26 @@ impl Store {
     /// When the database cannot say.
     pub async fn audit_stretch(&self, filter: &Filter) -> Result<Vec<Entry>, StoreError> {
         let filter = &Filter { oldest_first: true, ..filter.clone() };
+        let mut entries = Vec::new();
+        for filter in self.by_place(filter).await? {
+            let missing = AT_ONCE - i64::try_from(entries.len()).unwrap_or(AT_ONCE);
+            if missing <= 0 {
+                break;
+            }
+            entries.extend(self.stretch(&filter, missing).await?);
+        }
+        Ok(entries)
+    }
+
+    async fn stretch(&self, filter: &Filter, at_most: i64) -> Result<Vec<Entry>, StoreError> {
         if let Db::Sqlite(pool) = &self.db
-            && let Some(entries) = packed(pool, filter).await?
+            && let Some(entries) = packed(pool, filter, at_most).await?
         {
             return Ok(entries);
         }
         let rows: Vec<EntryRow> = on_db!(&self.db, pool => {
             let query = sqlx::query_as(AssertSqlSafe(filter.sql(SELECT)));
-            bind_filter!(query, filter).bind(AT_ONCE).fetch_all(pool).await?
+            bind_filter!(query, filter).bind(at_most).fetch_all(pool).await?
         });
         Ok(rows.into_iter().map(Entry::from).collect())
     }
@@ -81,9 +93,9 @@ impl Store {
 }
 
 /// A stretch as one value; `None` when its fields cannot be told apart.
-async fn packed(pool: &SqlitePool, filter: &Filter) -> Result<Option<Vec<Entry>>, StoreError> {
+async fn packed(pool: &SqlitePool, filter: &Filter, at_most: i64) -> Result<Option<Vec<Entry>>, StoreError> {
     let sql = format!("SELECT COUNT(*), string_agg(line, char(0)) FROM ({})", filter.sql(LINE));
-    let row = bind_filter!(sqlx::query(AssertSqlSafe(sql)), filter).bind(AT_ONCE).fetch_one(pool).await?;
+    let row = bind_filter!(sqlx::query(AssertSqlSafe(sql)), filter).bind(at_most).fetch_one(pool).await?;
     let (count, lines): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(1)?);
     Ok(unpack(usize::try_from(count).unwrap_or(0), lines.unwrap_or_default()))
 }

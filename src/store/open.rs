@@ -65,6 +65,7 @@ macro_rules! migrations {
 migrations! {
     1 "0001_the_door", 2 "0002_other_apps", 3 "0003_tasks", 4 "0004_runs", 5 "0005_evidence", 6 "0006_certificates",
     7 "0007_nodes", 8 "0008_stopped_nodes", 9 "0009_audit_filters", 10 "0010_scopes_in_use", 11 "0011_revoked_keys",
+    12 "0012_audit_times",
 }
 
 fn migrator(engine: Engine) -> Migrator {

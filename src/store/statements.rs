@@ -28,6 +28,7 @@ pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
         super::review::ALL,
         super::sessions::ALL,
         super::ledger::ALL,
+        super::ledger_times::ALL,
         super::evidence::ALL,
         super::retention::ALL,
         super::signing_keys::ALL,

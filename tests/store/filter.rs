@@ -67,7 +67,7 @@ fn combinations() -> Vec<Filter> {
                 end: set(3).then(|| at(20)),
                 before: set(4).then_some(50),
                 after: set(5).then_some(3),
-                oldest_first: false,
+                ..Filter::default()
             });
         }
     }
@@ -111,6 +111,49 @@ each_engine! {
                 assert_eq!(seen, expected, "{whole:?} upwards: {upwards}");
             }
         }
+    }
+
+    /// Clocks that are set back and forth, and entries that no block counts yet.
+    async fn a_stretch_of_time_is_found_by_place_whatever_the_clocks_did(home) {
+        let time = |n: i64| if n % 97 == 0 { at(n * 7919 % 2000) } else { at(n / 2) };
+        let names = [EventName::TokenUsed, EventName::TokenUsed, EventName::SignInFailed];
+        let nth = |n: i64| NewEvent::new(time(n), names[usize::try_from(n % 3).unwrap()], Actor::new(ActorKind::Token, "tok-a", "ann"));
+        for part in 0..4 {
+            home.store.act(Append { events: (part * 1000..part * 1000 + 1000).map(nth).collect() }).await.unwrap();
+        }
+        let mut all = Vec::new();
+        while let Some(more) = Some(home.store.audit_page(&Filter { after: Some(all.len() as i64), ..Filter::default() }, 1000).await.unwrap()).filter(|more| !more.is_empty()) {
+            all.extend(more);
+        }
+        let mut noted = false;
+        loop {
+            for (start, end) in [(None, Some(3)), (Some(400), Some(420)), (Some(1990), None), (Some(9999), None), (Some(5), Some(5))] {
+                for (event, upwards) in [(None, false), (None, true), (Some("auth.oidc.fail"), false), (Some("auth.*"), true)] {
+                    let (start, end, event) = (start.map(at), end.map(at), event.map(str::to_owned));
+                    let filter = Filter { start, end, event, after: upwards.then_some(7), ..Filter::default() };
+                    let mut expected: Vec<_> = all.iter().filter(|entry| holds(&filter, entry)).map(|entry| entry.seq).collect();
+                    let stretch = seqs(&home.store.audit_stretch(&filter).await.unwrap());
+                    assert_eq!(stretch, expected[..expected.len().min(stretch.len())], "{filter:?} noted: {noted}");
+                    assert_eq!(stretch.is_empty(), expected.is_empty());
+                    if !upwards {
+                        expected.reverse();
+                    }
+                    expected.truncate(40);
+                    let found = home.store.audit_page(&filter, 40).await.unwrap();
+                    assert_eq!(seqs(&found), expected, "{filter:?} noted: {noted}");
+                    let bars = home.store.audit_timeline(&filter, at(0), 1000, 40).await.unwrap();
+                    assert_eq!(bars.iter().map(|bar| bar.entries).sum::<i64>(), i64::try_from(expected.len()).unwrap());
+                }
+            }
+            if noted {
+                break;
+            }
+            while home.store.note_times().await.unwrap() {}
+            noted = true;
+        }
+        let mut raw = home.behind_its_back().await;
+        assert_eq!(raw.number("SELECT COUNT(*) FROM audit_times").await, 3);
+        assert_eq!(raw.number("SELECT earliest FROM audit_times WHERE block = 1").await, all.iter().filter(|e| e.seq / 1024 == 1).map(|e| e.time.millis()).min().unwrap());
     }
 
     async fn the_summary_counts_what_is_there(home) {

@@ -139,7 +139,7 @@ pub(in crate::web) fn filter(query: &Query) -> Result<Filter, Problem> {
         end: query.parsed::<Moment>("end", WHEN)?,
         before: query.parsed::<i64>("cursor", "one that an earlier answer gave")?,
         after: query.parsed::<i64>("after", "the place of an entry")?,
-        oldest_first: false,
+        ..Filter::default()
     })
 }
 

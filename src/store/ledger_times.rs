@@ -1,0 +1,102 @@
+//! Finding a stretch of time in a log that is ordered by place.
+//!
+//! An index over the time finds the entries of an hour, but in the order of their times: to show the last fifty of them
+//! by place, all have to be read and sorted. Places and times run almost in parallel, though; clocks that are set, and
+//! nodes that write at once, are all that disturbs it. So of each block of places the earliest and the latest time are
+//! kept, and only places between the first and the last block that may fit are looked at, in the order of places. Places
+//! that no block counts yet are looked at apart. What is kept here is no evidence, and nobody waits for it to be written.
+
+use super::{
+    Act, Batch, Store, StoreError,
+    ledger::{Filter, HEAD},
+    statements::statements,
+};
+
+statements! {
+    /// How far it is written.
+    LAST = "SELECT MAX(block) FROM audit_times";
+    /// The first place that there is.
+    FIRST_PLACE = "SELECT MIN(seq) FROM audit";
+    /// The times of some blocks.
+    OF_BLOCKS = "SELECT seq / 1024 AS block, MIN(time), MAX(time) FROM audit WHERE seq >= $1 AND seq < $2 GROUP BY seq / 1024";
+    /// One more.
+    ADD = "INSERT INTO audit_times (block, earliest, latest) VALUES ($1, $2, $3) ON CONFLICT (block) DO NOTHING";
+    /// How far it is written, and the first and the last block that may hold something between two moments.
+    BETWEEN_TIMES = "SELECT MAX(block), MIN(CASE WHEN latest >= $1 AND earliest < $2 THEN block END), \
+         MAX(CASE WHEN latest >= $1 AND earliest < $2 THEN block END) FROM audit_times";
+}
+
+/// Places in a block, as `OF_BLOCKS` says it too.
+const BLOCK: i64 = 1024;
+/// Blocks that one step looks at.
+const STEP: i64 = 64;
+
+impl Store {
+    /// Writes down the times of some blocks that are full. Answers whether there were any.
+    ///
+    /// # Errors
+    /// When the database cannot say, or take it.
+    pub async fn note_times(&self) -> Result<bool, StoreError> {
+        let last: (Option<i64>,) = on_db!(&self.db, pool => sqlx::query_as(LAST).fetch_one(pool).await?);
+        let head: Option<(i64, Vec<u8>)> = on_db!(&self.db, pool => sqlx::query_as(HEAD).fetch_optional(pool).await?);
+        let full = (head.map_or(0, |(seq, _)| seq) + 1) / BLOCK;
+        let first = match last {
+            (Some(last),) => last + 1,
+            (None,) => {
+                let place: (Option<i64>,) =
+                    on_db!(&self.db, pool => sqlx::query_as(FIRST_PLACE).fetch_one(pool).await?);
+                place.0.unwrap_or(0) / BLOCK
+            }
+        };
+        let end = full.min(first + STEP);
+        if first >= end {
+            return Ok(false);
+        }
+        let found: Vec<(i64, i64, i64)> = on_db!(&self.db, pool =>
+            sqlx::query_as(OF_BLOCKS).bind(first * BLOCK).bind(end * BLOCK).fetch_all(pool).await?);
+        // Of one that retention emptied: no time fits.
+        let of = |block| {
+            let times = found.iter().find(|(found, ..)| *found == block);
+            times.map_or((block, i64::MAX, i64::MIN), |times| *times)
+        };
+        self.act(NoteTimes { blocks: (first..end).map(of).collect() }).await?;
+        Ok(true)
+    }
+
+    /// The filters to ask one after another, in the order of the page, for what this one asks for.
+    pub(super) async fn by_place(&self, filter: &Filter) -> Result<Vec<Filter>, StoreError> {
+        if filter.start.is_none() && filter.end.is_none() {
+            return Ok(vec![filter.clone()]);
+        }
+        let start = filter.start.map_or(i64::MIN, |start| start.millis());
+        let end = filter.end.map_or(i64::MAX, |end| end.millis());
+        let row: (Option<i64>, Option<i64>, Option<i64>) =
+            on_db!(&self.db, pool => sqlx::query_as(BETWEEN_TIMES).bind(start).bind(end).fetch_one(pool).await?);
+        let newer = (row.0.map_or(0, |last| (last + 1) * BLOCK), i64::MAX);
+        let counted = row.1.zip(row.2).map(|(first, last)| (first * BLOCK, (last + 1) * BLOCK - 1));
+        let mut places: Vec<(i64, i64)> = counted.into_iter().chain([newer]).collect();
+        if !(filter.oldest_first || filter.after.is_some()) {
+            places.reverse();
+        }
+        Ok(places.into_iter().map(|places| Filter { places: Some(places), ..filter.clone() }).collect())
+    }
+}
+
+/// The times of blocks, each its number, the earliest and the latest.
+#[derive(Debug)]
+struct NoteTimes {
+    blocks: Vec<(i64, i64, i64)>,
+}
+
+impl Act for NoteTimes {
+    type Output = ();
+
+    async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        for (block, earliest, latest) in &self.blocks {
+            on_conn!(batch.conn().await?, conn => {
+                sqlx::query(ADD).bind(block).bind(earliest).bind(latest).execute(conn).await?;
+            });
+        }
+        Ok(())
+    }
+}
