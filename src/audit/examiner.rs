@@ -7,7 +7,7 @@ use crate::{
     domain::{
         chain::{Fault, Walk},
         checkpoint::{Checkpoint, Statement as _, Tombstone},
-        ledger::{Entry, Hash, Head},
+        ledger::{Hash, Head, View},
     },
     keys::verify::{PublicKeys, Signed},
     store::evidence::{StoredCheckpoint, StoredTombstone},
@@ -170,8 +170,9 @@ impl Examiner {
     }
 
     /// The next entry.
-    pub(super) fn entry(&mut self, entry: &Entry, next: Option<&Entry>) -> Result<(), Flaw> {
-        self.walk.step(entry).map_err(|fault| self.walk.named(fault, entry, next))?;
+    pub(super) fn entry(&mut self, entry: &View<'_>, next: Option<&View<'_>>) -> Result<(), Flaw> {
+        let named = |walk: &Walk, fault| walk.named(fault, &entry.to_entry(), next.map(View::to_entry).as_ref());
+        self.walk.pass(entry).map_err(|fault| named(&self.walk, fault))?;
         self.report.entries += 1;
         if entry.seq == 1 {
             self.belongs(&entry.hash, 1)?;
@@ -188,13 +189,13 @@ impl Examiner {
         if self.log.get_or_insert(*log) == log { Ok(()) } else { Err(Flaw::Mixed { seq }) }
     }
 
-    fn checkpoint(&mut self, entry: &Entry) -> Result<(), Flaw> {
+    fn checkpoint(&mut self, entry: &View<'_>) -> Result<(), Flaw> {
         #[derive(serde::Deserialize)]
         struct Details {
             jws: String,
         }
         let forged = Flaw::Forged { seq: entry.seq };
-        let details: Details = serde_json::from_str(&entry.details).map_err(|_| forged.clone())?;
+        let details: Details = serde_json::from_str(entry.details).map_err(|_| forged.clone())?;
         match self.known.check::<Checkpoint>(Checkpoint::TYP, &details.jws) {
             Signed::By(kid, said) => {
                 if said.head() != (Head { seq: entry.seq - 1, hash: entry.prev_hash }) {

@@ -14,13 +14,14 @@ use serde_json::{Value, json, value::RawValue};
 use crate::{
     domain::{
         checkpoint::{ExportSeal, hex},
-        ledger::{Entry, Hash, Head},
+        ledger::{Entry, Hash, Head, View},
         time::Moment,
     },
     store::{
         Store, StoreError,
         evidence::{Signer, StoredTombstone},
         ledger::Filter,
+        ledger_stretch::Ahead,
     },
 };
 
@@ -104,28 +105,28 @@ pub struct Line<'l> {
 }
 
 impl<'l> Line<'l> {
-    fn of(entry: &'l Entry) -> Self {
+    fn of(entry: &View<'l>) -> Self {
         let text = |text: &'l str| std::borrow::Cow::Borrowed(text);
         // A line feed in it would be a second line; and what is read back has to be the same bytes.
-        let raw = serde_json::from_str::<&RawValue>(&entry.details).ok();
+        let raw = serde_json::from_str::<&RawValue>(entry.details).ok();
         let raw = raw.filter(|raw| raw.get() == entry.details && !entry.details.contains(char::is_control));
         Self {
             seq: entry.seq,
             time: entry.time.rfc3339().into(),
-            event: text(&entry.event),
-            level: text(&entry.level),
-            actor_kind: text(&entry.actor_kind),
-            actor_id: text(&entry.actor_id),
-            actor_name: text(&entry.actor_name),
-            resource_kind: text(&entry.resource_kind),
-            resource_id: text(&entry.resource_id),
-            outcome: text(&entry.outcome),
-            reason: text(&entry.reason),
-            request_id: entry.request_id.as_deref().map(text),
-            ip: entry.ip.as_deref().map(text),
-            user_agent: entry.user_agent.as_deref().map(text),
-            node: text(&entry.node),
-            details_text: raw.is_none().then(|| text(&entry.details)),
+            event: text(entry.event),
+            level: text(entry.level),
+            actor_kind: text(entry.actor_kind),
+            actor_id: text(entry.actor_id),
+            actor_name: text(entry.actor_name),
+            resource_kind: text(entry.resource_kind),
+            resource_id: text(entry.resource_id),
+            outcome: text(entry.outcome),
+            reason: text(entry.reason),
+            request_id: entry.request_id.map(text),
+            ip: entry.ip.map(text),
+            user_agent: entry.user_agent.map(text),
+            node: text(entry.node),
+            details_text: raw.is_none().then(|| text(entry.details)),
             details: raw,
             prev_hash: entry.prev_hash,
             hash: entry.hash,
@@ -162,7 +163,7 @@ impl<'l> Line<'l> {
 }
 
 /// An entry as one JSON line, without the line feed.
-pub fn json_line(entry: &Entry, out: &mut Vec<u8>) {
+pub fn json_line(entry: &View<'_>, out: &mut Vec<u8>) {
     // Writing to memory cannot fail, and every field is JSON.
     let _ = serde_json::to_writer(out, &Line::of(entry));
 }
@@ -171,25 +172,23 @@ const COLUMNS: &str = "seq,time,event,level,actor_kind,actor_id,actor_name,resou
      request_id,ip,user_agent,node,details,prev_hash,hash\r\n";
 
 /// An entry as a record of RFC 4180. A cell that a spreadsheet would calculate begins with an apostrophe.
-fn csv_record(entry: &Entry, out: &mut Vec<u8>) {
+fn csv_record(entry: &View<'_>, out: &mut Vec<u8>) {
     let _ = write!(out, "{},{}", entry.seq, entry.time.rfc3339());
-    let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();
-    let (request_id, ip, user_agent) = (optional(&entry.request_id), optional(&entry.ip), optional(&entry.user_agent));
-    let cells: [&str; 14] = [
-        &entry.event,
-        &entry.level,
-        &entry.actor_kind,
-        &entry.actor_id,
-        &entry.actor_name,
-        &entry.resource_kind,
-        &entry.resource_id,
-        &entry.outcome,
-        &entry.reason,
-        &request_id,
-        &ip,
-        &user_agent,
-        &entry.node,
-        &entry.details,
+    let cells = [
+        entry.event,
+        entry.level,
+        entry.actor_kind,
+        entry.actor_id,
+        entry.actor_name,
+        entry.resource_kind,
+        entry.resource_id,
+        entry.outcome,
+        entry.reason,
+        entry.request_id.unwrap_or_default(),
+        entry.ip.unwrap_or_default(),
+        entry.user_agent.unwrap_or_default(),
+        entry.node,
+        entry.details,
     ];
     for cell in cells {
         out.push(b',');
@@ -260,6 +259,7 @@ pub struct Export {
     digest: Context,
     count: i64,
     last: i64,
+    ahead: Option<Ahead>,
     state: State,
 }
 
@@ -278,7 +278,7 @@ impl Export {
     pub async fn of(store: Store, wanted: Wanted, signer: Option<Signer>, now: Moment) -> Result<Self, StoreError> {
         let (until, log) = (store.audit_head().await?, store.audit_log_id().await?);
         let digest = Context::new(&SHA256);
-        Ok(Self { store, wanted, signer, now, log, until, digest, count: 0, last: 0, state: State::Begin })
+        Ok(Self { store, wanted, signer, now, log, until, digest, count: 0, last: 0, ahead: None, state: State::Begin })
     }
 
     /// The next piece; `None` after the last one.
@@ -293,12 +293,15 @@ impl Export {
                 self.state = State::Entries;
             }
             State::Entries => {
-                let filter = Filter {
-                    after: (self.last > 0).then_some(self.last),
-                    before: Some(self.until.seq + 1),
-                    ..self.wanted.filter.clone()
+                let read = match self.ahead.take() {
+                    Some(ahead) => ahead.stretch().await?,
+                    None => self.store.packed_stretch(&self.behind(self.last)).await?,
                 };
-                let entries = self.store.audit_stretch(&filter).await?;
+                let entries = read.views();
+                if let Some(last) = entries.last() {
+                    // The database reads the next stretch while this one is written.
+                    self.ahead = Some(self.store.read_ahead(self.behind(last.seq)).await);
+                }
                 let end = entries.last().map_or(self.until.seq, |last| last.seq);
                 let stones = if self.wanted.filter.is_open() && self.wanted.format == Format::Jsonl {
                     self.store.tombstones(self.last, end).await?
@@ -315,6 +318,11 @@ impl Export {
             State::Done => return Ok(None),
         }
         Ok(Some(out))
+    }
+
+    /// What is to be exported behind a place.
+    fn behind(&self, seq: i64) -> Filter {
+        Filter { after: (seq > 0).then_some(seq), before: Some(self.until.seq + 1), ..self.wanted.filter.clone() }
     }
 
     async fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -336,11 +344,16 @@ impl Export {
         Ok(())
     }
 
-    fn stretch(&mut self, entries: &[Entry], stones: &[StoredTombstone], out: &mut Vec<u8>) {
-        let mut stones = stones.iter().peekable();
+    fn stretch(&mut self, entries: &[View<'_>], stones: &[StoredTombstone], out: &mut Vec<u8>) {
+        let (mut stones, mut gone) = (stones.iter().peekable(), 0);
         for entry in entries {
             while let Some(stone) = stones.next_if(|stone| stone.hole.first_seq < entry.seq) {
                 let _ = writeln!(out, "{}", json!({"tombstone": stone.jws}));
+                gone = stone.hole.last_seq;
+            }
+            // Read before it was taken out: the tombstone, which was read later, stands for it.
+            if entry.seq <= gone {
+                continue;
             }
             match self.wanted.format {
                 Format::Csv => csv_record(entry, out),
@@ -400,7 +413,7 @@ mod tests {
             {
                 entry.details = details;
                 let mut line = Vec::new();
-                json_line(&entry, &mut line);
+                json_line(&entry.view(), &mut line);
                 assert!(!line.contains(&b'\n'));
                 assert_eq!(serde_json::from_slice::<Line<'_>>(&line).unwrap().entry().as_ref(), Some(&entry));
             }

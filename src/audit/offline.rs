@@ -173,7 +173,7 @@ impl Reading<'_> {
     fn judge(&mut self, next: Option<&Entry>) -> Result<(), Flaw> {
         let Some(entry) = self.held.take() else { return Ok(()) };
         if self.header.filter.is_empty() {
-            return self.examiner.entry(&entry, next);
+            return self.examiner.entry(&entry.view(), next.map(Entry::view).as_ref());
         }
         // Between entries that a filter chose others are missing: each is judged alone, and the seal judges all.
         let whole = entry.computed_hash() == entry.hash;

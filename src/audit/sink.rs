@@ -304,7 +304,7 @@ fn message(entry: &Entry) -> Vec<u8> {
         data_encoding::HEXLOWER.encode(&entry.hash),
     )
     .into_bytes();
-    json_line(entry, &mut out);
+    json_line(&entry.view(), &mut out);
     out
 }
 
@@ -325,7 +325,7 @@ fn parameter(text: &str) -> String {
 async fn post(http: &reqwest::Client, url: &url::Url, context: &Context, entries: &[Entry]) -> Result<(), SinkError> {
     let mut body = Vec::new();
     for entry in entries {
-        json_line(entry, &mut body);
+        json_line(&entry.view(), &mut body);
         body.push(b'\n');
     }
     let (first, last) = (entries.first().map_or(0, |e| e.seq), entries.last().map_or(0, |e| e.seq));

@@ -9,7 +9,7 @@
 use super::examiner::Examiner;
 pub use super::flaw::{Flaw, Report};
 use crate::{
-    domain::{chain::Fault, ledger::Entry},
+    domain::{chain::Fault, ledger::View},
     keys::verify::PublicKeys,
     store::{
         Store, StoreError,
@@ -40,14 +40,18 @@ pub async fn watched(
 ) -> Result<Option<Report>, StoreError> {
     let mut examiner = Examiner::new(trusted, &store.evidence_keys().await?, anchors);
     let mut filter = Filter::default();
+    let mut read = store.packed_stretch(&filter).await?;
     loop {
-        let entries = store.audit_stretch(&filter).await?;
+        let entries = read.views();
         let Some(last) = entries.last() else {
             // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
             let head = examiner.head().seq;
             let beyond = store.checkpoints(head - 1, i64::MAX).await?;
-            if !beyond.is_empty() && !store.audit_stretch(&filter).await?.is_empty() {
-                continue;
+            if !beyond.is_empty() {
+                read = store.packed_stretch(&filter).await?;
+                if !read.views().is_empty() {
+                    continue;
+                }
             }
             let Err(flaw) = tail(&mut examiner, store, beyond).await? else { return Ok(Some(examiner.end())) };
             return Ok(Some(examiner.broken(flaw)));
@@ -56,6 +60,9 @@ pub async fn watched(
         if !goes_on(after) {
             return Ok(None);
         }
+        // The database reads the next stretch while this one is looked at.
+        filter.after = Some(last.seq);
+        let next = store.read_ahead(filter.clone()).await;
         let stones = store.tombstones(after, last.seq).await?;
         // What a tombstone stands for went in the same commit, so nothing can be read of it now.
         let undead = if stones.is_empty() { None } else { store.undead_entry(after + 1, last.seq).await? };
@@ -63,16 +70,16 @@ pub async fn watched(
             return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
         }
         let rows = store.checkpoints(after, last.seq).await?;
-        filter.after = Some(last.seq);
         if let Err(flaw) = stretch(&mut examiner, &entries, &stones, rows) {
             return Ok(Some(examiner.broken(flaw)));
         }
+        read = next.stretch().await?;
     }
 }
 
 fn stretch(
     examiner: &mut Examiner,
-    entries: &[Entry],
+    entries: &[View<'_>],
     stones: &[StoredTombstone],
     rows: Vec<StoredCheckpoint>,
 ) -> Result<(), Flaw> {

@@ -1,7 +1,7 @@
 //! Walking the audit log's chain: whether each entry is the one that was written, in its place, and, where one
 //! is not, what was done to the log.
 
-use super::ledger::{Entry, Hash, Head};
+use super::ledger::{Entry, Hash, Head, View};
 
 /// What is wrong with a log, and where it begins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,14 @@ impl Walk {
     /// # Errors
     /// The first thing that is wrong with it; [`Self::named`] looks closer.
     pub fn step(&mut self, entry: &Entry) -> Result<(), Fault> {
+        self.pass(&entry.view())
+    }
+
+    /// As [`Self::step`].
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn pass(&mut self, entry: &View<'_>) -> Result<(), Fault> {
         let expected = self.head.seq + 1;
         if entry.seq > expected {
             return Err(Fault::Missing { seq: expected });

@@ -206,7 +206,9 @@ pub mod hex {
 
     /// As text.
     pub fn serialize<S: Serializer>(hash: &Hash, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&HEXLOWER.encode(hash))
+        let mut digits = [0; 64];
+        HEXLOWER.encode_mut(hash, &mut digits);
+        serializer.serialize_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
 
     /// From text.

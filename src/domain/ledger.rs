@@ -110,6 +110,30 @@ impl Head {
     }
 }
 
+/// An entry whose texts lie somewhere else: a walk over millions copies none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of an entry")]
+pub struct View<'e> {
+    pub seq: i64,
+    pub time: Moment,
+    pub event: &'e str,
+    pub level: &'e str,
+    pub actor_kind: &'e str,
+    pub actor_id: &'e str,
+    pub actor_name: &'e str,
+    pub resource_kind: &'e str,
+    pub resource_id: &'e str,
+    pub outcome: &'e str,
+    pub reason: &'e str,
+    pub request_id: Option<&'e str>,
+    pub ip: Option<&'e str>,
+    pub user_agent: Option<&'e str>,
+    pub node: &'e str,
+    pub details: &'e str,
+    pub prev_hash: Hash,
+    pub hash: Hash,
+}
+
 impl Entry {
     /// The hash that the entry should have.
     pub fn computed_hash(&self) -> Hash {
@@ -118,21 +142,76 @@ impl Entry {
 
     /// As [`Self::computed_hash`], in memory that a walk uses again for every entry.
     pub fn hash_with(&self, scratch: &mut Vec<u8>) -> Hash {
+        self.view().hash_with(scratch)
+    }
+
+    /// The entry without copies.
+    pub fn view(&self) -> View<'_> {
+        View {
+            seq: self.seq,
+            time: self.time,
+            event: &self.event,
+            level: &self.level,
+            actor_kind: &self.actor_kind,
+            actor_id: &self.actor_id,
+            actor_name: &self.actor_name,
+            resource_kind: &self.resource_kind,
+            resource_id: &self.resource_id,
+            outcome: &self.outcome,
+            reason: &self.reason,
+            request_id: self.request_id.as_deref(),
+            ip: self.ip.as_deref(),
+            user_agent: self.user_agent.as_deref(),
+            node: &self.node,
+            details: &self.details,
+            prev_hash: self.prev_hash,
+            hash: self.hash,
+        }
+    }
+}
+
+impl View<'_> {
+    /// The entry with texts of its own.
+    pub fn to_entry(&self) -> Entry {
+        Entry {
+            seq: self.seq,
+            time: self.time,
+            event: self.event.into(),
+            level: self.level.into(),
+            actor_kind: self.actor_kind.into(),
+            actor_id: self.actor_id.into(),
+            actor_name: self.actor_name.into(),
+            resource_kind: self.resource_kind.into(),
+            resource_id: self.resource_id.into(),
+            outcome: self.outcome.into(),
+            reason: self.reason.into(),
+            request_id: self.request_id.map(Into::into),
+            ip: self.ip.map(Into::into),
+            user_agent: self.user_agent.map(Into::into),
+            node: self.node.into(),
+            details: self.details.into(),
+            prev_hash: self.prev_hash,
+            hash: self.hash,
+        }
+    }
+
+    /// The hash that the entry should have, made in memory that a walk uses again for every entry.
+    pub fn hash_with(&self, scratch: &mut Vec<u8>) -> Hash {
         scratch.clear();
         scratch.extend_from_slice(VERSION);
         scratch.extend_from_slice(&self.seq.to_be_bytes());
         scratch.extend_from_slice(&self.time.millis().to_be_bytes());
-        for part in [&self.event, &self.level, &self.actor_kind, &self.actor_id, &self.actor_name] {
+        for part in [self.event, self.level, self.actor_kind, self.actor_id, self.actor_name] {
             text(scratch, part);
         }
-        for part in [&self.resource_kind, &self.resource_id, &self.outcome, &self.reason] {
+        for part in [self.resource_kind, self.resource_id, self.outcome, self.reason] {
             text(scratch, part);
         }
-        for part in [&self.request_id, &self.ip, &self.user_agent] {
-            optional(scratch, part.as_deref());
+        for part in [self.request_id, self.ip, self.user_agent] {
+            optional(scratch, part);
         }
-        text(scratch, &self.node);
-        text(scratch, &self.details);
+        text(scratch, self.node);
+        text(scratch, self.details);
         scratch.extend_from_slice(&self.prev_hash);
         digest::digest(&digest::SHA256, scratch).as_ref().try_into().expect("SHA-256 has 32 bytes")
     }

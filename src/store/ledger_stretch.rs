@@ -6,9 +6,10 @@
 //! with U+0000 between them. No text that lokid stores holds that character (`domain::ledger::storable`); where a
 //! count of the fields says that one does, somebody put it there, and the stretch is read column by column.
 
-use std::borrow::Cow;
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use data_encoding::HEXUPPER;
+use futures_util::future::{MaybeDone, maybe_done};
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 
 use super::{
@@ -18,12 +19,12 @@ use super::{
 };
 use crate::domain::{
     chain::{Fault, Walk},
-    ledger::{Entry, Head},
+    ledger::{Entry, Head, View},
     time::Moment,
 };
 
 /// Entries of one stretch.
-const AT_ONCE: i64 = 512;
+const AT_ONCE: i64 = 1024;
 
 /// Fields of an entry.
 const FIELDS: usize = 18;
@@ -47,22 +48,44 @@ impl Store {
             if missing <= 0 {
                 break;
             }
-            entries.extend(self.stretch(&filter, missing).await?);
+            let stretch = self.stretch(&filter, missing).await?;
+            entries.extend(stretch.views().iter().map(View::to_entry));
         }
         Ok(entries)
     }
 
-    async fn stretch(&self, filter: &Filter, at_most: i64) -> Result<Vec<Entry>, StoreError> {
+    /// As [`Self::audit_stretch`], for whoever needs the entries only in passing.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn packed_stretch(&self, filter: &Filter) -> Result<Stretch, StoreError> {
+        let filter = &Filter { oldest_first: true, ..filter.clone() };
+        if filter.start.is_none() && filter.end.is_none() {
+            return self.stretch(filter, AT_ONCE).await;
+        }
+        Ok(Stretch::Rows(self.audit_stretch(filter).await?))
+    }
+
+    /// Lets the database begin to read a stretch, and does not wait for it.
+    pub async fn read_ahead(&self, filter: Filter) -> Ahead {
+        let store = self.clone();
+        let read: Reading = Box::pin(async move { store.packed_stretch(&filter).await });
+        let mut reading = Box::pin(maybe_done(read));
+        poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_ready())).await;
+        Ahead(reading)
+    }
+
+    async fn stretch(&self, filter: &Filter, at_most: i64) -> Result<Stretch, StoreError> {
         if let Db::Sqlite(pool) = &self.db
-            && let Some(entries) = packed(pool, filter, at_most).await?
+            && let Some(packed) = packed(pool, filter, at_most).await?
         {
-            return Ok(entries);
+            return Ok(packed);
         }
         let rows: Vec<EntryRow> = on_db!(&self.db, pool => {
             let query = sqlx::query_as(AssertSqlSafe(filter.sql(SELECT)));
             bind_filter!(query, filter).bind(at_most).fetch_all(pool).await?
         });
-        Ok(rows.into_iter().map(Entry::from).collect())
+        Ok(Stretch::Rows(rows.into_iter().map(Entry::from).collect()))
     }
 
     /// Walks the whole chain, over what retention took out. The inner result is what the walk found. Signatures are
@@ -92,64 +115,102 @@ impl Store {
     }
 }
 
+type Reading = Pin<Box<dyn Future<Output = Result<Stretch, StoreError>> + Send>>;
+
+/// A stretch that is being read.
+pub struct Ahead(Pin<Box<MaybeDone<Reading>>>);
+
+impl Ahead {
+    /// The stretch, once it is there.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn stretch(mut self) -> Result<Stretch, StoreError> {
+        self.0.as_mut().await;
+        self.0.as_mut().take_output().expect("it is taken once")
+    }
+}
+
+/// Entries that follow each other.
+#[derive(Debug)]
+pub enum Stretch {
+    /// As one text.
+    Packed(Packed),
+    /// Each for itself.
+    Rows(Vec<Entry>),
+}
+
+/// The fields of so many entries, with U+0000 between them.
+#[derive(Debug)]
+pub struct Packed {
+    count: usize,
+    fields: String,
+}
+
+impl Stretch {
+    /// The entries.
+    pub fn views(&self) -> Vec<View<'_>> {
+        match self {
+            Self::Packed(Packed { count, fields }) => {
+                let mut fields = fields.split('\0');
+                (0..*count).map(|_| one(&mut fields)).collect()
+            }
+            Self::Rows(entries) => entries.iter().map(Entry::view).collect(),
+        }
+    }
+}
+
 /// A stretch as one value; `None` when its fields cannot be told apart.
-async fn packed(pool: &SqlitePool, filter: &Filter, at_most: i64) -> Result<Option<Vec<Entry>>, StoreError> {
+async fn packed(pool: &SqlitePool, filter: &Filter, at_most: i64) -> Result<Option<Stretch>, StoreError> {
     let sql = format!("SELECT COUNT(*), string_agg(line, char(0)) FROM ({})", filter.sql(LINE));
     let row = bind_filter!(sqlx::query(AssertSqlSafe(sql)), filter).bind(at_most).fetch_one(pool).await?;
     let (count, lines): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(unpack(usize::try_from(count).unwrap_or(0), lines.unwrap_or_default()))
+    Ok(pack(usize::try_from(count).unwrap_or(0), lines.unwrap_or_default()).map(Stretch::Packed))
 }
 
-fn unpack(count: usize, lines: &[u8]) -> Option<Vec<Entry>> {
-    if count == 0 {
-        return Some(Vec::new());
-    }
-    let mut fields = lines.split(|byte| *byte == 0);
-    let mut entries = Vec::with_capacity(count);
-    for _ in 0..count {
-        entries.push(one(&mut fields)?);
-    }
-    fields.next().is_none().then_some(entries)
-}
-
-fn one<'f>(fields: &mut impl Iterator<Item = &'f [u8]>) -> Option<Entry> {
-    let mut all = [&[][..]; FIELDS];
-    for place in &mut all {
-        *place = fields.next()?;
+fn pack(count: usize, lines: &[u8]) -> Option<Packed> {
+    let separators = lines.iter().filter(|byte| **byte == 0).count();
+    if separators + usize::from(count > 0) != count * FIELDS {
+        return None;
     }
     // What is no text was not written by lokid; with the character that marks it, its hash cannot be right.
-    let text = |at: usize| String::from_utf8_lossy(all[at]);
-    let owned = |at: usize| text(at).into_owned();
-    let optional = |at: usize| match text(at) {
-        Cow::Borrowed(text) => text.strip_prefix('+').map(str::to_owned),
-        Cow::Owned(text) => text.strip_prefix('+').map(str::to_owned),
-    };
+    Some(Packed { count, fields: String::from_utf8_lossy(lines).into_owned() })
+}
+
+fn one<'f>(fields: &mut impl Iterator<Item = &'f str>) -> View<'f> {
+    let mut all = [""; FIELDS];
+    for place in &mut all {
+        *place = fields.next().unwrap_or_default();
+    }
+    // A place or a time that is no number cannot have been hashed.
+    let number = |at: usize| all[at].parse().unwrap_or(i64::MIN);
+    let optional = |at: usize| all[at].strip_prefix('+');
     let hash = |at: usize| {
         let mut bytes = [0; 32];
-        let fits = HEXUPPER.decode_len(all[at].len()) == Ok(32);
-        let read = fits && HEXUPPER.decode_mut(all[at], &mut bytes).is_ok();
+        let fits = all[at].len() == 64;
+        let read = fits && HEXUPPER.decode_mut(all[at].as_bytes(), &mut bytes).is_ok();
         hash_of(if read { &bytes } else { &[] })
     };
-    Some(Entry {
-        seq: text(0).parse().ok()?,
-        time: Moment::from_millis(text(1).parse().ok()?),
-        event: owned(2),
-        level: owned(3),
-        actor_kind: owned(4),
-        actor_id: owned(5),
-        actor_name: owned(6),
-        resource_kind: owned(7),
-        resource_id: owned(8),
-        outcome: owned(9),
-        reason: owned(10),
+    View {
+        seq: number(0),
+        time: Moment::from_millis(number(1)),
+        event: all[2],
+        level: all[3],
+        actor_kind: all[4],
+        actor_id: all[5],
+        actor_name: all[6],
+        resource_kind: all[7],
+        resource_id: all[8],
+        outcome: all[9],
+        reason: all[10],
         request_id: optional(11),
         ip: optional(12),
         user_agent: optional(13),
-        node: owned(14),
-        details: owned(15),
+        node: all[14],
+        details: all[15],
         prev_hash: hash(16),
         hash: hash(17),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -165,15 +226,15 @@ mod tests {
     #[test]
     fn fields_are_told_apart_or_the_stretch_is_not_believed() {
         let two = format!("{}\0{}", line("r"), line(""));
-        let read = unpack(2, two.as_bytes()).unwrap();
-        assert_eq!((read[0].seq, read[0].time.millis(), read[0].reason.as_str()), (7, 9, "r"));
-        let optional = [&read[0].request_id, &read[0].ip, &read[0].user_agent];
-        assert_eq!(optional.map(Option::as_deref), [None, Some(""), Some("x")]);
-        assert_eq!((read[0].hash[31], read[1].reason.as_str()), (0xFF, ""));
-        assert_eq!(unpack(0, b""), Some(vec![]));
+        let stretch = Stretch::Packed(pack(2, two.as_bytes()).unwrap());
+        let read = stretch.views();
+        assert_eq!((read[0].seq, read[0].time.millis(), read[0].reason), (7, 9, "r"));
+        assert_eq!([read[0].request_id, read[0].ip, read[0].user_agent], [None, Some(""), Some("x")]);
+        assert_eq!((read[0].hash[31], read[1].reason), (0xFF, ""));
+        assert!(Stretch::Packed(pack(0, b"").unwrap()).views().is_empty());
         // One row that pretends to be two, and a text with the separator in it.
-        assert_eq!(unpack(1, two.as_bytes()), None);
-        assert_eq!(unpack(1, line("a\0b").as_bytes()), None);
-        assert_eq!(unpack(2, line("r").as_bytes()), None);
+        assert!(pack(1, two.as_bytes()).is_none());
+        assert!(pack(1, line("a\0b").as_bytes()).is_none());
+        assert!(pack(2, line("r").as_bytes()).is_none());
     }
 }
