@@ -88,7 +88,8 @@ async fn bench(Asked { entries, on_postgres, kept }: Asked) {
     let keys = full.store.evidence_keys().await.expect("keys");
     let keys = keys.iter().filter_map(|jwk| jwk["kid"].as_str()).map(str::to_owned).collect();
     let vouching = Vouching { keys, endorsement: None };
-    let sign = Sign { signer: signer.clone(), cadence: None, now: Moment::from_millis(entries), vouching };
+    let now = Moment::from_millis(FIRST + entries * 10);
+    let sign = Sign { signer: signer.clone(), cadence: None, now, vouching };
     full.store.act(sign).await.expect("committed");
     while full.store.note_times().await.expect("noted") {}
     let slower = if on_postgres { 2.0 } else { 1.0 };
@@ -159,8 +160,8 @@ async fn fill(store: &Store, entries: i64, signer: &Signer) {
         let end = (n + AT_ONCE).min(entries);
         store.act(Append { events: (n..end).map(event).collect() }).await.expect("committed");
         n = end;
-        let sign =
-            Sign { signer: signer.clone(), cadence: None, now: Moment::from_millis(n), vouching: Vouching::default() };
+        let now = Moment::from_millis(FIRST + n * 10);
+        let sign = Sign { signer: signer.clone(), cadence: None, now, vouching: Vouching::default() };
         store.act(sign).await.expect("committed");
     }
 }

@@ -75,6 +75,8 @@ pub struct App {
     pub anchors: Option<Arc<Anchors>>,
     /// The examination of the log that is under way.
     pub examinations: Examinations,
+    /// Whose turn it is to review what the log tells of rights.
+    pub reviews: tokio::sync::Mutex<()>,
     /// When it started.
     pub started_at: Moment,
     /// When it last told the other nodes that it lives.
@@ -138,6 +140,7 @@ impl App {
             last_beat: LastBeat::default(),
             sinks: Lags::default(),
             examinations: Examinations::default(),
+            reviews: tokio::sync::Mutex::default(),
             anchors,
             admin_link: AdminLink::default(),
             foreman: Foreman::new(&settings.runs),

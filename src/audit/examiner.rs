@@ -47,6 +47,10 @@ pub(super) struct Examiner {
     signers: HashMap<String, i64>,
     tombs: HashMap<String, i64>,
     bad_anchors: u64,
+    /// Those of places that retention took out.
+    gone_anchors: u64,
+    /// Who signed each of the others.
+    anchors_of: HashMap<String, u64>,
     /// Keys that signed an anchor and are known nowhere.
     anchored_by: BTreeSet<String>,
     filtered: bool,
@@ -84,6 +88,8 @@ impl Examiner {
             signers: HashMap::new(),
             tombs: HashMap::new(),
             bad_anchors: 0,
+            gone_anchors: 0,
+            anchors_of: HashMap::new(),
             anchored_by: BTreeSet::new(),
             filtered: false,
             sealed: true,
@@ -97,6 +103,7 @@ impl Examiner {
         for jws in anchors {
             match self.known.check::<Checkpoint>(Checkpoint::TYP, jws) {
                 Signed::By(kid, checkpoint) => {
+                    *self.anchors_of.entry(kid.clone()).or_default() += 1;
                     self.anchors.push(Expected { checkpoint, kid, witness: Witness::Anchor });
                 }
                 Signed::Unknown(kid) => {
@@ -233,6 +240,9 @@ impl Examiner {
         for list in [&mut self.anchors, &mut self.table] {
             while let Some(expected) = list.pop_if(|e| e.checkpoint.seq <= head.seq) {
                 // Of places within a stretch that is gone nothing can be said.
+                if expected.checkpoint.seq < head.seq && expected.witness == Witness::Anchor {
+                    self.gone_anchors += 1;
+                }
                 let differs = expected.checkpoint.seq == head.seq && expected.checkpoint.hash != head.hash;
                 let is_first = !self.differing.iter().any(|d| d.witness == expected.witness && d.kid == expected.kid);
                 if differs && is_first {
@@ -308,11 +318,11 @@ impl Examiner {
         Some(Flaw::WrongKeys { seq: *seq, kid: kid.clone(), trusted: self.trusted.names().join(", ") })
     }
 
-    fn report(self) -> Report {
+    fn report(&self) -> Report {
         let covered_to = self.covered_to();
         let believed = self.covers.iter().filter(|(kid, _)| self.is_believed(kid));
         let signed_by = believed.map(|(kid, _)| kid.clone()).collect();
-        let mut report = Report { covered_to, signed_by, head: self.walk.head(), ..self.report };
+        let mut report = Report { covered_to, signed_by, head: self.walk.head(), ..self.report.clone() };
         let mut say = |sentence: String| report.unchecked.push(sentence);
         if !self.sealed {
             say("the export's seal: it is not signed, because no key was kept when it was made".into());
@@ -329,12 +339,28 @@ impl Examiner {
                 "the last {open} entries: no checkpoint covers them yet, so cutting them would not be noticed"
             ));
         }
-        if report.anchors == 0 {
+        self.tell_of_anchors(&mut report);
+        report
+    }
+
+    /// How many anchors were compared, and what the others are.
+    fn tell_of_anchors(&self, report: &mut Report) {
+        let of_strangers = self.anchors_of.iter().filter(|(kid, _)| !self.is_believed(kid));
+        let of_strangers: u64 = of_strangers.map(|(_, anchors)| anchors).sum();
+        let compared = report.anchors.saturating_sub(of_strangers + self.gone_anchors);
+        report.anchors = if self.filtered { 0 } else { compared };
+        let mut say = |sentence: String| report.unchecked.push(sentence);
+        if self.filtered || compared == 0 {
             say("a restored backup: there is no anchor outside the database to compare with".into());
+        }
+        if self.gone_anchors > 0 {
+            say(format!("{} anchors: retention took out what they vouch for", self.gone_anchors));
+        }
+        if of_strangers > 0 {
+            say(format!("{of_strangers} anchors: nothing vouches for the key that signed them"));
         }
         if self.bad_anchors > 0 {
             say(format!("{} lines of the anchor file: no known key signed them", self.bad_anchors));
         }
-        report
     }
 }

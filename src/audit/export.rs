@@ -225,7 +225,9 @@ fn in_words(value: &Value) -> String {
 }
 
 fn csv_cell(text: &str, out: &mut Vec<u8>) {
-    let calculates = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    // Also behind blanks, and in the wide forms that some spreadsheets take for the others.
+    let calculates = text.starts_with(['\t', '\r', '\n'])
+        || text.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     if !calculates && !text.contains(['"', ',', '\r', '\n']) {
         return out.extend_from_slice(text.as_bytes());
     }
@@ -430,7 +432,7 @@ mod tests {
         assert_eq!(cell("plain text"), "plain text");
         assert_eq!(cell("a \"b\", c"), "\"a \"\"b\"\", c\"");
         assert_eq!(cell("two\r\nlines"), "\"two\r\nlines\"");
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"] {
+        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", " =1", "\u{a0}+1", "\u{ff1d}1"] {
             assert_eq!(cell(formula), format!("\"'{formula}\""));
         }
     }

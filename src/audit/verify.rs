@@ -62,7 +62,7 @@ pub async fn watched(
         }
         // The database reads the next stretch while this one is looked at.
         filter.after = Some(last.seq);
-        let next = store.read_ahead(filter.clone()).await;
+        let mut next = store.read_ahead(filter.clone()).await;
         let stones = store.tombstones(after, last.seq).await?;
         // What a tombstone stands for went in the same commit, so nothing can be read of it now.
         let undead = if stones.is_empty() { None } else { store.undead_entry(after + 1, last.seq).await? };
@@ -70,6 +70,7 @@ pub async fn watched(
             return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
         }
         let rows = store.checkpoints(after, last.seq).await?;
+        next.push().await;
         if let Err(flaw) = stretch(&mut examiner, &entries, &stones, rows) {
             return Ok(Some(examiner.broken(flaw)));
         }

@@ -106,7 +106,7 @@ async fn tail(
         nodes.extend(entries.iter().filter_map(|entry| entry["node"].as_str()).map(str::to_owned));
         for entry in &entries {
             last = entry["seq"].as_i64().unwrap_or(last);
-            if common.json { print::out(&entry.to_string()) } else { print::out(&line(entry, nodes.len() > 1)) }
+            if common.json { print::json_line(entry) } else { print::out(&line(entry, nodes.len() > 1)) }
         }
         if !follow {
             return Ok(());

@@ -70,7 +70,23 @@ pub(super) fn say(line: &str) {
 
 /// Pretty JSON to a terminal, compact JSON to a program.
 pub(super) fn json(value: &Value) {
-    if std::io::stdout().is_terminal() { out(&format!("{value:#}")) } else { out(&value.to_string()) }
+    if std::io::stdout().is_terminal() { out(&escaped(&format!("{value:#}"))) } else { json_line(value) }
+}
+
+/// JSON on one line.
+pub(super) fn json_line(value: &Value) {
+    out(&escaped(&value.to_string()));
+}
+
+/// JSON that says the same without what a terminal acts on: beside its own blanks such characters stand in texts only,
+/// and there each may be written as its number (RFC 8259 §7).
+fn escaped(json: &str) -> String {
+    let acts = |c: char| (c.is_control() && c != '\n') || screen::reverses(c);
+    if !json.contains(acts) {
+        return json.to_owned();
+    }
+    let one = |c: char| if acts(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(one).collect()
 }
 
 #[cfg(test)]
@@ -81,5 +97,9 @@ mod tests {
     fn nothing_that_a_terminal_acts_on_gets_through() {
         assert_eq!(plain("a\u{1b}[31mred\r\nb\u{202e}c", false), "a\u{fffd}[31mred\u{fffd}\u{fffd}bc");
         assert_eq!(plain("a\nb", true), "a\nb");
+        let value = serde_json::json!({"a": "\u{1b}\u{7f}\u{9b}31m\u{202e}\u{e9}"});
+        let text = escaped(&format!("{value:#}"));
+        assert!(!text.contains(['\u{1b}', '\u{7f}', '\u{9b}', '\u{202e}']) && text.contains('\u{e9}'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

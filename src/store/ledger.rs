@@ -75,28 +75,48 @@ impl From<EntryRow> for Entry {
     }
 }
 
+/// A text. SQLite keeps bytes that are none as well, and an entry that was tampered with has to be shown too.
+macro_rules! lossy {
+    (Sqlite, $row:expr, $at:expr) => {{
+        let value = $row.try_get_raw($at)?;
+        let bytes = <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).map_err(sqlx::Error::Decode)?;
+        String::from_utf8_lossy(bytes).into_owned()
+    }};
+    (Postgres, $row:expr, $at:expr) => {
+        $row.try_get::<String, _>($at)?
+    };
+}
+
+/// The same where there may be none.
+macro_rules! lossy_or_none {
+    ($engine:ident, $row:expr, $at:expr) => {{
+        use sqlx::ValueRef as _;
+        if $row.try_get_raw($at)?.is_null() { None } else { Some(lossy!($engine, $row, $at)) }
+    }};
+}
+
 macro_rules! read_entry {
-    ($row:ty) => {
+    ($engine:ident, $row:ty) => {
         impl<'r> sqlx::FromRow<'r, $row> for EntryRow {
             fn from_row(row: &'r $row) -> sqlx::Result<Self> {
                 use sqlx::Row as _;
                 Ok(Self(Entry {
                     seq: row.try_get(0)?,
                     time: Moment::from_millis(row.try_get(1)?),
-                    event: row.try_get(2)?,
-                    level: row.try_get(3)?,
-                    actor_kind: row.try_get(4)?,
-                    actor_id: row.try_get(5)?,
-                    actor_name: row.try_get(6)?,
-                    resource_kind: row.try_get(7)?,
-                    resource_id: row.try_get(8)?,
-                    outcome: row.try_get(9)?,
-                    reason: row.try_get(10)?,
-                    request_id: row.try_get(11)?,
-                    ip: row.try_get(12)?,
-                    user_agent: row.try_get(13)?,
-                    node: row.try_get(14)?,
-                    details: row.try_get(15)?,
+                    event: lossy!($engine, row, 2),
+                    level: lossy!($engine, row, 3),
+                    actor_kind: lossy!($engine, row, 4),
+                    actor_id: lossy!($engine, row, 5),
+                    actor_name: lossy!($engine, row, 6),
+                    resource_kind: lossy!($engine, row, 7),
+                    resource_id: lossy!($engine, row, 8),
+                    outcome: lossy!($engine, row, 9),
+                    reason: lossy!($engine, row, 10),
+                    request_id: lossy_or_none!($engine, row, 11),
+                    ip: lossy_or_none!($engine, row, 12),
+                    user_agent: lossy_or_none!($engine, row, 13),
+                    node: lossy!($engine, row, 14),
+                    details: lossy!($engine, row, 15),
                     prev_hash: hash_of(row.try_get(16)?),
                     hash: hash_of(row.try_get(17)?),
                 }))
@@ -104,8 +124,8 @@ macro_rules! read_entry {
         }
     };
 }
-read_entry!(sqlx::sqlite::SqliteRow);
-read_entry!(sqlx::postgres::PgRow);
+read_entry!(Sqlite, sqlx::sqlite::SqliteRow);
+read_entry!(Postgres, sqlx::postgres::PgRow);
 
 /// A hash of the wrong length cannot be right; this one never verifies. (Zeros would: as the first entry's predecessor.)
 pub(super) fn hash_of(bytes: &[u8]) -> Hash {

@@ -24,7 +24,7 @@ use crate::domain::{
 };
 
 /// Entries of one stretch.
-const AT_ONCE: i64 = 1024;
+const AT_ONCE: i64 = 512;
 
 /// Fields of an entry.
 const FIELDS: usize = 18;
@@ -70,9 +70,9 @@ impl Store {
     pub async fn read_ahead(&self, filter: Filter) -> Ahead {
         let store = self.clone();
         let read: Reading = Box::pin(async move { store.packed_stretch(&filter).await });
-        let mut reading = Box::pin(maybe_done(read));
-        poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_ready())).await;
-        Ahead(reading)
+        let mut ahead = Ahead(Box::pin(maybe_done(read)));
+        ahead.push().await;
+        ahead
     }
 
     async fn stretch(&self, filter: &Filter, at_most: i64) -> Result<Stretch, StoreError> {
@@ -121,6 +121,17 @@ type Reading = Pin<Box<dyn Future<Output = Result<Stretch, StoreError>> + Send>>
 pub struct Ahead(Pin<Box<MaybeDone<Reading>>>);
 
 impl Ahead {
+    /// Lets it go on as far as it can without the database: nobody else does while the caller is busy. A connection that
+    /// was used a moment ago is free again only when the runtime had its turn.
+    pub async fn push(&mut self) {
+        for _ in 0..3 {
+            if poll_fn(|context| Poll::Ready(self.0.as_mut().poll(context).is_ready())).await {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The stretch, once it is there.
     ///
     /// # Errors
@@ -169,8 +180,8 @@ async fn packed(pool: &SqlitePool, filter: &Filter, at_most: i64) -> Result<Opti
 }
 
 fn pack(count: usize, lines: &[u8]) -> Option<Packed> {
-    let separators = lines.iter().filter(|byte| **byte == 0).count();
-    if separators + usize::from(count > 0) != count * FIELDS {
+    let fields = if lines.is_empty() && count == 0 { 0 } else { lines.split(|byte| *byte == 0).count() };
+    if fields != count * FIELDS {
         return None;
     }
     // What is no text was not written by lokid; with the character that marks it, its hash cannot be right.

@@ -11,6 +11,7 @@ use super::{
     ledger::{Filter, HEAD},
     statements::statements,
 };
+use crate::domain::time::Moment;
 
 statements! {
     /// How far it is written.
@@ -68,8 +69,8 @@ impl Store {
         if filter.start.is_none() && filter.end.is_none() {
             return Ok(vec![filter.clone()]);
         }
-        let start = filter.start.map_or(i64::MIN, |start| start.millis());
-        let end = filter.end.map_or(i64::MAX, |end| end.millis());
+        let start = filter.start.map_or(i64::MIN, Moment::millis);
+        let end = filter.end.map_or(i64::MAX, Moment::millis);
         let row: (Option<i64>, Option<i64>, Option<i64>) =
             on_db!(&self.db, pool => sqlx::query_as(BETWEEN_TIMES).bind(start).bind(end).fetch_one(pool).await?);
         let newer = (row.0.map_or(0, |last| (last + 1) * BLOCK), i64::MAX);

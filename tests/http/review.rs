@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use lokid::actions::background::write_uses;
+use lokid::{
+    actions::background::write_uses,
+    domain::event::{Actor, ActorKind, EventName, NewEvent, Outcome},
+    store::ledger::Append,
+};
 use serde_json::{Value, json};
 
 use crate::door::{Client, Door, answer};
@@ -215,6 +219,40 @@ async fn rights_that_were_lost_or_gained_are_told_from_the_log() {
         assert_eq!(entry.event, "auth.token.revoke");
         let later = door.clock.now().plus(DAY).rfc3339();
         assert_eq!(rows(&auditor, &format!("/api/review/changes?since={later}")).await, Vec::<Value>::new());
+    }
+}
+
+/// What the provider told while somebody was signed in counts too: a right that was lost before the moment is not lost
+/// again, and one that comes back is gained.
+#[actix_web::test]
+async fn what_was_lost_before_the_moment_is_known() {
+    for (told, expected) in [
+        (None, json!([["lost", "admin", "viewer"]])),
+        (Some((EventName::RoleChanged, "viewer")), json!([])),
+        (Some((EventName::SessionEnded, "")), json!([["gained", null, "viewer"]])),
+    ] {
+        let door = Door::open(&[]).await;
+        let dan = Actor::new(ActorKind::Person, "usr-000000000000", "dan");
+        let record = async |event: NewEvent| door.app.store.act(Append { events: vec![event] }).await.unwrap();
+        let sign_in = |role: &str| {
+            NewEvent::new(door.app.now(), EventName::SignInSucceeded, dan.clone()).on("session", "s").with("role", role)
+        };
+        record(sign_in("admin")).await;
+        if let Some((name, to)) = told {
+            let event = NewEvent::new(door.app.now(), name, Actor::new(ActorKind::Provider, "oidc", "oidc"));
+            let event = event.with("person", dan.id.as_str()).with("from", "admin").with("to", to);
+            let (what, why) =
+                if to.is_empty() { (("session", "s"), "not_admitted") } else { (("person", &*dan.id), "") };
+            record(event.on(what.0, what.1).because(Outcome::Success, why)).await;
+        }
+        door.clock.advance(DAY);
+        let since = door.clock.now().rfc3339();
+        record(sign_in("viewer")).await;
+        let auditor = door.token("audit").await;
+        let found = rows(&auditor, &format!("/api/review/changes?since={since}")).await;
+        let of_dan = found.iter().filter(|row| row["name"] == "dan");
+        let of_dan: Vec<_> = of_dan.map(|row| json!([row["change"], row["from"], row["to"]])).collect();
+        assert_eq!(json!(of_dan), expected, "{told:?}");
     }
 }
 

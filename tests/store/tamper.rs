@@ -2,7 +2,10 @@
 
 use lokid::{
     domain::{chain::Fault, event::EventName},
-    store::{Engine, Store, ledger::Append},
+    store::{
+        Engine, Store,
+        ledger::{Append, Filter},
+    },
 };
 
 use crate::support::{
@@ -25,6 +28,20 @@ async fn fault(store: &Store) -> Option<Fault> {
 }
 
 each_engine! {
+    /// PostgreSQL refuses such bytes; SQLite keeps them, and the entry has to be shown all the same.
+    async fn a_text_that_is_none_is_shown_and_found(home) {
+        let mut raw = filled(&home).await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.drop_triggers().await;
+        raw.run("UPDATE audit SET actor_name = CAST(x'61ff62' AS TEXT), ip = CAST(x'fe' AS TEXT) WHERE seq = 7").await.unwrap();
+        let read = home.store.audit_entry(7).await.unwrap().unwrap();
+        assert_eq!((read.actor_name.as_str(), read.ip.as_deref()), ("a\u{fffd}b", Some("\u{fffd}")));
+        assert_eq!(home.store.audit_page(&Filter::default(), 100).await.unwrap().len(), 60);
+        assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 7 }));
+    }
+
     async fn the_table_refuses_to_be_edited(home) {
         let mut raw = filled(&home).await;
         let copy = "INTO audit SELECT 7, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, \

@@ -1,6 +1,6 @@
 //! Who lost or gained a right since a moment, from the audit log.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -69,41 +69,44 @@ impl Change {
 const TELLING: [EventName; 7] =
     [TokenCreated, TokenRotated, TokenRevoked, TokenExpired, RoleChanged, SignInSucceeded, SessionEnded];
 
-/// Nodes' clocks differ by less than this, so the log is not quite in the order of its times.
-const SKEW: Duration = Duration::from_hours(1);
 /// So many people are looked for in the log from before.
 const MOST_LOOKED_UP: usize = 500;
 
-/// Rights lost or gained since a moment, newest first.
+/// Rights lost or gained since a moment, newest first. One at a time is made: each reads a good part of the log.
 ///
 /// # Errors
 /// [`ActError`].
 pub async fn changes(app: &App, _: &Caller<ReadAudit>, since: Moment) -> Result<Review<Change>, ActError> {
+    let _turn = app.reviews.lock().await;
     let (mut entries, mut complete) = (Vec::new(), true);
     for name in TELLING {
-        complete &= gather(app, name, since, &mut entries).await?;
+        let filter = Filter { start: Some(since), ..of(name) };
+        complete &= gather(app, filter, &mut entries).await?;
     }
     entries.sort_by_key(|entry| entry.seq);
-    let mut told = Told { app, roles: HashMap::new(), looked_up: 0 };
+    let mut told =
+        Told { app, since, roles: HashMap::new(), before: None, looked_up: 0, scopes: HashMap::new(), complete };
     let mut rows = Vec::new();
     for entry in &entries {
         rows.extend(told.change(entry).await?);
     }
     rows.reverse();
-    Ok(Review { rows, complete: complete && told.looked_up <= MOST_LOOKED_UP })
+    Ok(Review { rows, complete: told.complete && told.looked_up <= MOST_LOOKED_UP })
 }
 
-/// Reads the entries of an event backwards until they are too old. Answers whether that are all.
-async fn gather(app: &App, name: EventName, since: Moment, into: &mut Vec<Entry>) -> Result<bool, ActError> {
-    let (mut before, mut left) = (None, MOST);
+fn of(name: EventName) -> Filter {
+    Filter { event: Some(name.as_str().to_owned()), ..Filter::default() }
+}
+
+/// Reads the entries that fit, newest first, until there are too many. Answers whether these are all.
+async fn gather(app: &App, mut filter: Filter, into: &mut Vec<Entry>) -> Result<bool, ActError> {
+    let mut left = MOST;
     loop {
-        let filter = Filter { event: Some(name.as_str().to_owned()), before, ..Filter::default() };
         let found = app.store.audit_page(&filter, PIECE).await?;
-        let is_last = i64::try_from(found.len()).is_ok_and(|n| n < PIECE)
-            || found.last().is_some_and(|last| last.time < since.minus(SKEW));
-        before = found.last().map(|last| last.seq);
+        let is_last = i64::try_from(found.len()).is_ok_and(|n| n < PIECE);
+        filter.before = found.last().map(|last| last.seq);
         left = left.saturating_sub(found.len());
-        into.extend(found.into_iter().filter(|entry| entry.time >= since));
+        into.extend(found);
         if is_last || left == 0 {
             return Ok(is_last);
         }
@@ -113,9 +116,14 @@ async fn gather(app: &App, name: EventName, since: Moment, into: &mut Vec<Entry>
 /// What the log has told so far.
 struct Told<'a> {
     app: &'a App,
-    /// The last role that was told of each person.
-    roles: HashMap<String, String>,
+    since: Moment,
+    /// The last role that was told of each person; none for somebody who is not admitted any more.
+    roles: HashMap<String, Option<String>>,
+    /// The same from before, as far as the provider told it while they were signed in, and at which place.
+    before: Option<HashMap<String, (i64, Option<String>)>>,
     looked_up: usize,
+    scopes: HashMap<String, Option<String>>,
+    complete: bool,
 }
 
 impl Told<'_> {
@@ -128,13 +136,14 @@ impl Told<'_> {
                 let why = text("rule").map(|rule| format!("the provider was asked again: {rule}"));
                 let name = self.name_of(&entry.resource_id).await?;
                 let from = text("from");
-                self.roles.insert(entry.resource_id.clone(), to.clone());
+                self.roles.insert(entry.resource_id.clone(), Some(to.clone()));
                 Some(Change { name, why: why.unwrap_or_default(), ..self.role(Change::of(entry, "person"), from, to) })
             }
             Some(SignInSucceeded) => self.sign_in(entry, text("role").unwrap_or_default(), text("rule")).await?,
             Some(SessionEnded) if entry.reason == "not_admitted" => {
                 let id = text("person").unwrap_or_default();
-                let from = self.roles.remove(&id);
+                let from = self.role_of(&id, entry.seq).await?;
+                self.roles.insert(id.clone(), None);
                 let (name, why) = (self.name_of(&id).await?, "is not admitted any more".to_owned());
                 Some(Change { change: "lost", id, name, from, why, ..Change::of(entry, "person") })
             }
@@ -160,11 +169,8 @@ impl Told<'_> {
 
     /// A sign-in tells of a change when the one before gave another role.
     async fn sign_in(&mut self, entry: &Entry, to: String, rule: Option<String>) -> Result<Option<Change>, ActError> {
-        let known = self.roles.insert(entry.actor_id.clone(), to.clone());
-        let from = match known {
-            Some(role) => Some(role),
-            None => self.role_before(entry).await?,
-        };
+        let from = self.role_of(&entry.actor_id, entry.seq).await?;
+        self.roles.insert(entry.actor_id.clone(), Some(to.clone()));
         if from.as_ref() == Some(&to) {
             return Ok(None);
         }
@@ -175,17 +181,39 @@ impl Told<'_> {
         Ok(Some(self.role(whose, from, to)))
     }
 
-    /// The role that the log told last of somebody before this entry.
-    async fn role_before(&mut self, entry: &Entry) -> Result<Option<String>, ActError> {
+    /// The role that the log told last of somebody before a place.
+    async fn role_of(&mut self, person: &str, seq: i64) -> Result<Option<String>, ActError> {
+        if let Some(role) = self.roles.get(person) {
+            return Ok(role.clone());
+        }
         self.looked_up += 1;
         if self.looked_up > MOST_LOOKED_UP {
             return Ok(None);
         }
-        let (event, actor) = (Some(SignInSucceeded.as_str().to_owned()), Some(entry.actor_id.clone()));
-        let filter = Filter { event, actor, before: Some(entry.seq), ..Filter::default() };
-        let found = self.app.store.audit_page(&filter, 1).await?;
-        let details = found.first().and_then(|before| serde_json::from_str::<Value>(&before.details).ok());
-        Ok(details.and_then(|details| details["role"].as_str().map(str::to_owned)))
+        let filter = Filter { actor: Some(person.to_owned()), before: Some(seq), ..of(SignInSucceeded) };
+        let signed_in = self.app.store.audit_page(&filter, 1).await?.pop();
+        let by_sign_in = signed_in.map(|entry| (entry.seq, detail(&entry, "role")));
+        let by_provider = self.told_before().await?.get(person).cloned();
+        Ok(by_sign_in.into_iter().chain(by_provider).max_by_key(|(seq, _)| *seq).and_then(|(_, role)| role))
+    }
+
+    /// What the provider told of people before the moment, while they were signed in.
+    async fn told_before(&mut self) -> Result<&HashMap<String, (i64, Option<String>)>, ActError> {
+        if self.before.is_none() {
+            let mut entries = Vec::new();
+            for name in [RoleChanged, SessionEnded] {
+                let filter = Filter { end: Some(self.since), ..of(name) };
+                self.complete &= gather(self.app, filter, &mut entries).await?;
+            }
+            entries.sort_by_key(|entry| entry.seq);
+            let told = entries.iter().filter_map(|entry| match EventName::find(&entry.event)? {
+                RoleChanged => Some((entry.resource_id.clone(), (entry.seq, detail(entry, "to")))),
+                _ if entry.reason == "not_admitted" => Some((detail(entry, "person")?, (entry.seq, None))),
+                _ => None,
+            });
+            self.before = Some(told.collect());
+        }
+        Ok(self.before.get_or_insert_default())
     }
 
     /// With the roles, and what they mean as the configuration is now.
@@ -202,10 +230,20 @@ impl Told<'_> {
         Ok(person.map(|p| p.display_name().to_owned()).unwrap_or_default())
     }
 
-    async fn scopes_of(&self, id: &str) -> Result<Option<String>, ActError> {
-        let Ok(id) = id.parse::<TokenId>() else { return Ok(None) };
-        Ok(self.app.store.token(&id).await?.map(|token| token.scopes.to_string()))
+    async fn scopes_of(&mut self, id: &str) -> Result<Option<String>, ActError> {
+        if let Some(known) = self.scopes.get(id) {
+            return Ok(known.clone());
+        }
+        let Ok(token) = id.parse::<TokenId>() else { return Ok(None) };
+        let scopes = self.app.store.token(&token).await?.map(|token| token.scopes.to_string());
+        self.scopes.insert(id.to_owned(), scopes.clone());
+        Ok(scopes)
     }
+}
+
+fn detail(entry: &Entry, name: &str) -> Option<String> {
+    let details: Value = serde_json::from_str(&entry.details).ok()?;
+    details[name].as_str().map(str::to_owned)
 }
 
 fn is_of_run(name: Option<String>) -> bool {
