@@ -13,7 +13,6 @@ use crate::{
         checkpoint::{Checkpoint, Endorsement, Statement as _, Tombstone, Vouching},
         identity::{Caller, ReadAudit},
         ledger::Head,
-        rotation::KeyRecord,
     },
     keys::{
         sign::SigningKey,
@@ -51,9 +50,9 @@ async fn believed(app: &App) -> Result<Vec<String>, StoreError> {
     }
     keys.extend(evidence::fallback(app).map(|key| key.kid().to_owned()));
     keys.extend(handed_down(app).await?);
-    let revoked: Vec<KeyRecord> = app.store.key_records().await?.into_iter().filter(|key| key.revoked).collect();
+    let records = app.store.key_records().await?;
     let mut seen = std::collections::HashSet::new();
-    keys.retain(|kid| !revoked.iter().any(|key| key.kid == *kid) && seen.insert(kid.clone()));
+    keys.retain(|kid| !records.iter().any(|key| key.revoked && key.kid == *kid) && seen.insert(kid.clone()));
     Ok(keys)
 }
 

@@ -15,7 +15,8 @@ use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 use super::{
     Store, StoreError,
     dialect::Db,
-    ledger::{EntryRow, Filter, SELECT, bind_filter, hash_of},
+    ledger::{EntryRow, Filter, SELECT, hash_of},
+    ledger_filter::bind_filter,
 };
 use crate::domain::{
     chain::{Fault, Walk},
@@ -41,17 +42,7 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn audit_stretch(&self, filter: &Filter) -> Result<Vec<Entry>, StoreError> {
-        let filter = &Filter { oldest_first: true, ..filter.clone() };
-        let mut entries = Vec::new();
-        for filter in self.by_place(filter).await? {
-            let missing = AT_ONCE - i64::try_from(entries.len()).unwrap_or(AT_ONCE);
-            if missing <= 0 {
-                break;
-            }
-            let stretch = self.stretch(&filter, missing).await?;
-            entries.extend(stretch.views().iter().map(View::to_entry));
-        }
-        Ok(entries)
+        Ok(self.packed_stretch(filter).await?.into_entries())
     }
 
     /// As [`Self::audit_stretch`], for whoever needs the entries only in passing.
@@ -59,11 +50,19 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn packed_stretch(&self, filter: &Filter) -> Result<Stretch, StoreError> {
-        let filter = &Filter { oldest_first: true, ..filter.clone() };
-        if filter.start.is_none() && filter.end.is_none() {
-            return self.stretch(filter, AT_ONCE).await;
+        let filters = self.by_place(&Filter { oldest_first: true, ..filter.clone() }).await?;
+        if let [only] = &filters[..] {
+            return self.stretch(only, AT_ONCE).await;
         }
-        Ok(Stretch::Rows(self.audit_stretch(filter).await?))
+        let mut entries = Vec::new();
+        for filter in &filters {
+            let missing = AT_ONCE - i64::try_from(entries.len()).unwrap_or(AT_ONCE);
+            if missing <= 0 {
+                break;
+            }
+            entries.extend(self.stretch(filter, missing).await?.into_entries());
+        }
+        Ok(Stretch::Rows(entries))
     }
 
     /// Lets the database begin to read a stretch, and does not wait for it.
@@ -159,6 +158,14 @@ pub struct Packed {
 }
 
 impl Stretch {
+    /// The entries with texts of their own.
+    fn into_entries(self) -> Vec<Entry> {
+        match self {
+            Self::Packed(_) => self.views().iter().map(View::to_entry).collect(),
+            Self::Rows(entries) => entries,
+        }
+    }
+
     /// The entries.
     pub fn views(&self) -> Vec<View<'_>> {
         match self {

@@ -6,11 +6,7 @@
 //! kept, and only places between the first and the last block that may fit are looked at, in the order of places. Places
 //! that no block counts yet are looked at apart. What is kept here is no evidence, and nobody waits for it to be written.
 
-use super::{
-    Act, Batch, Store, StoreError,
-    ledger::{Filter, HEAD},
-    statements::statements,
-};
+use super::{Act, Batch, Store, StoreError, ledger::Filter, statements::statements};
 use crate::domain::time::Moment;
 
 statements! {
@@ -39,8 +35,7 @@ impl Store {
     /// When the database cannot say, or take it.
     pub async fn note_times(&self) -> Result<bool, StoreError> {
         let last: (Option<i64>,) = on_db!(&self.db, pool => sqlx::query_as(LAST).fetch_one(pool).await?);
-        let head: Option<(i64, Vec<u8>)> = on_db!(&self.db, pool => sqlx::query_as(HEAD).fetch_optional(pool).await?);
-        let full = (head.map_or(0, |(seq, _)| seq) + 1) / BLOCK;
+        let full = (self.audit_head().await?.seq + 1) / BLOCK;
         let first = match last {
             (Some(last),) => last + 1,
             (None,) => {

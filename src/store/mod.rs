@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod evidence;
 pub mod exchange;
 pub mod ledger;
+mod ledger_filter;
 pub mod ledger_stretch;
 mod ledger_times;
 mod node_name;

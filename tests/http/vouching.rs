@@ -1,7 +1,11 @@
 //! Whose statements about the log are believed: not those of a key that somebody wrote into the database, not those of
 //! one that was revoked, but those of one that signed before.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use lokid::{
     actions::{App, evidence, keys::watch::Watch, vouching},
@@ -16,6 +20,7 @@ use lokid::{
     store::ledger::Append,
 };
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
 
 use crate::{
     door::{Client as _, Door},
@@ -57,17 +62,24 @@ async fn bury(file: &Path, seq: i64, key: &SigningKey) {
     conn.close().await.unwrap();
 }
 
-async fn door(file: &Path) -> Door {
-    Door::open(&[KEPT, ("LOKI_DATABASE_URL", &format!("sqlite://{}", file.display()))]).await
+/// A door whose log of a few refusals is in a file, and the directory that goes with it.
+async fn door() -> (Door, PathBuf, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("loki.db");
+    let door = Door::open(&[KEPT, ("LOKI_DATABASE_URL", &format!("sqlite://{}", file.display()))]).await;
+    refuse(&door.app, 5).await;
+    (door, file, dir)
+}
+
+/// The key that signs.
+fn signing(door: &Door) -> SigningKey {
+    SigningKey::read_one(&door.app.keys.load().signing().to_pem()).unwrap()
 }
 
 #[actix_web::test]
 async fn a_key_in_the_table_alone_is_neither_believed_nor_handed_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("loki.db");
-    let door = door(&file).await;
-    refuse(&door.app, 5).await;
-    let ours = SigningKey::read_one(&door.app.keys.load().signing().to_pem()).unwrap();
+    let (door, file, _dir) = door().await;
+    let ours = signing(&door);
     bury(&file, 3, &ours).await;
     assert_eq!(examine(&door.app).await.flaw, None, "the key that signs may say what is gone");
     let mallory = SigningKey::generate();
@@ -82,15 +94,12 @@ async fn a_key_in_the_table_alone_is_neither_believed_nor_handed_out() {
 /// What it signed while it was ours stays true; what its thief signs does not become so.
 #[actix_web::test]
 async fn a_revoked_key_is_not_believed_any_more_but_what_retention_took_out_stays_vouched_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("loki.db");
-    let door = door(&file).await;
-    refuse(&door.app, 5).await;
+    let (door, file, _dir) = door().await;
     door.clock.advance(Duration::from_hours(24 * 100));
     let admin = Arc::new(Identity::at_the_terminal("ann")).acting_as().unwrap();
     assert_eq!(evidence::retain(&door.app, &admin, &Origin::default()).await.unwrap(), 5);
     refuse(&door.app, 1).await;
-    let stolen = SigningKey::read_one(&door.app.keys.load().signing().to_pem()).unwrap();
+    let stolen = signing(&door);
 
     let ann = door.person("ann", "admins").await;
     assert_eq!(ann.submit(&format!("/keys/{}/revoke", stolen.kid()), &[]).await.status, 303);
@@ -131,11 +140,8 @@ async fn a_key_that_signed_before_a_change_of_source_is_believed_as_long_as_the_
 /// `next → active → retiring → gone`, and still believed.
 #[actix_web::test]
 async fn a_key_that_left_in_order_is_believed() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("loki.db");
-    let door = door(&file).await;
-    refuse(&door.app, 5).await;
-    let old = SigningKey::read_one(&door.app.keys.load().signing().to_pem()).unwrap();
+    let (door, file, _dir) = door().await;
+    let old = signing(&door);
     let ann = door.person("ann", "admins").await;
     assert_eq!(ann.submit("/keys/add", &[]).await.status, 303);
     door.clock.advance(Duration::from_mins(3));

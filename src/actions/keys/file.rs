@@ -23,7 +23,7 @@ use crate::{
         identity::{Caller, ManageKeys},
     },
     keys::sign::SigningKey,
-    store::signing_keys::{By, REVOKED},
+    store::signing_keys::By,
 };
 
 /// Why the file was not rewritten.
@@ -62,8 +62,7 @@ pub async fn rotate(
     let about = change(&mut keys, &known, asked, force, app.now())?;
     write(path, &keys).map_err(|e| FileRefused::Write(path.display().to_string(), e))?;
     let ring = read_file(path)?;
-    let why = if matches!(asked, Asked::Revoke(_)) { REVOKED } else { "" };
-    observe_because(app, ring.keys(), by, why).await.map_err(ActError::from)?;
+    observe_because(app, ring.keys(), by, asked.why()).await.map_err(ActError::from)?;
     app.keys.store(Arc::new(ring));
     vouching::after(app).await.map_err(ActError::from)?;
     Ok(about)

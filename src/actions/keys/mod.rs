@@ -38,7 +38,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        signing_keys::{By, Rotate, Step, StoredKey},
+        signing_keys::{By, REVOKED, Rotate, Step, StoredKey},
     },
 };
 
@@ -203,6 +203,16 @@ pub enum Asked {
     Remove(Option<String>),
     /// Take a key out at once.
     Revoke(String),
+}
+
+impl Asked {
+    /// Why the key that the step takes out is gone.
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Revoke(_) => REVOKED,
+            Self::Add | Self::Promote(_) | Self::Remove(_) => "",
+        }
+    }
 }
 
 /// Takes a step with the keys that lokid keeps.

@@ -35,10 +35,7 @@ use crate::{
         time::Moment,
     },
     keys::{keyring::Keyring, sign::SigningKey},
-    store::{
-        Store,
-        signing_keys::{By, REVOKED},
-    },
+    store::{Store, signing_keys::By},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -322,8 +319,7 @@ impl Share {
             let Some(number) = replaced else { continue };
             next.number = Some(number);
             let new = keyring(keys);
-            let why = if matches!(asked, Asked::Revoke(_)) { REVOKED } else { "" };
-            observe_because(app, new.keys(), by, why).await?;
+            observe_because(app, new.keys(), by, asked.why()).await?;
             self.keep(&next.sealed);
             *held = Some(next);
             app.keys.store(Arc::new(new));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::{ActError, App, MOST, PIECE, Review};
+use super::{ActError, App, PIECE, Review, all};
 use crate::{
     domain::{
         event::EventName::{
@@ -81,7 +81,9 @@ pub async fn changes(app: &App, _: &Caller<ReadAudit>, since: Moment) -> Result<
     let (mut entries, mut complete) = (Vec::new(), true);
     for name in TELLING {
         let filter = Filter { start: Some(since), ..of(name) };
-        complete &= gather(app, filter, &mut entries).await?;
+        let found = gather(app, filter).await?;
+        complete &= found.complete;
+        entries.extend(found.rows);
     }
     entries.sort_by_key(|entry| entry.seq);
     let mut told =
@@ -98,19 +100,13 @@ fn of(name: EventName) -> Filter {
     Filter { event: Some(name.as_str().to_owned()), ..Filter::default() }
 }
 
-/// Reads the entries that fit, newest first, until there are too many. Answers whether these are all.
-async fn gather(app: &App, mut filter: Filter, into: &mut Vec<Entry>) -> Result<bool, ActError> {
-    let mut left = MOST;
-    loop {
-        let found = app.store.audit_page(&filter, PIECE).await?;
-        let is_last = i64::try_from(found.len()).is_ok_and(|n| n < PIECE);
-        filter.before = found.last().map(|last| last.seq);
-        left = left.saturating_sub(found.len());
-        into.extend(found);
-        if is_last || left == 0 {
-            return Ok(is_last);
-        }
-    }
+/// The entries that fit, newest first.
+async fn gather(app: &App, filter: Filter) -> Result<Review<Entry>, ActError> {
+    all(async |last: Option<&Entry>| {
+        let before = last.map_or(filter.before, |last| Some(last.seq));
+        app.store.audit_page(&Filter { before, ..filter.clone() }, PIECE).await
+    })
+    .await
 }
 
 /// What the log has told so far.
@@ -203,7 +199,9 @@ impl Told<'_> {
             let mut entries = Vec::new();
             for name in [RoleChanged, SessionEnded] {
                 let filter = Filter { end: Some(self.since), ..of(name) };
-                self.complete &= gather(self.app, filter, &mut entries).await?;
+                let found = gather(self.app, filter).await?;
+                self.complete &= found.complete;
+                entries.extend(found.rows);
             }
             entries.sort_by_key(|entry| entry.seq);
             let told = entries.iter().filter_map(|entry| match EventName::find(&entry.event)? {
