@@ -4,6 +4,7 @@
 mod support;
 
 mod store {
+    mod attacks;
     mod certificates;
     mod clash;
     mod evidence;

@@ -1,18 +1,17 @@
 //! Reading and verifying the audit log.
 
-use super::{ActError, App, evidence::examine};
+use super::{ActError, App, evidence::examine, vouching};
 use crate::{
     audit::verify::{Flaw, Report},
     domain::{
+        chain::Hole,
+        checkpoint::Checkpoint,
         event::{EventName, NewEvent, Origin, Outcome},
         identity::{Caller, ReadAudit},
-        ledger::Entry,
+        ledger::{Entry, GENESIS},
         time::Moment,
     },
-    store::{
-        evidence::StoredCheckpoint,
-        ledger::{Count, Filter, Tally},
-    },
+    store::ledger::{Count, Filter, Tally},
 };
 
 /// A page of entries.
@@ -68,7 +67,7 @@ pub struct Verdict {
     /// The first bad place, if there is one.
     pub first_bad_seq: Option<i64>,
     /// What was done to the log: `edited`, `inserted`, `reordered`, `deleted`, `unlinked`, `forged`, `cut_tail`,
-    /// `replaced`, `old_backup`, `wrong_keys`; of exports also `changed`, `truncated`, `mixed`.
+    /// `replaced`, `old_backup`, `wrong_keys`, `rebuilt`; of exports also `changed`, `truncated`, `mixed`.
     pub kind: Option<String>,
     /// The same in a sentence.
     pub fault: Option<String>,
@@ -82,6 +81,8 @@ pub struct Verdict {
     pub anchors: u64,
     /// The keys that signed.
     pub signed_by: Vec<String>,
+    /// The trusted key that sealed the export; of a database none.
+    pub sealed_by: Option<String>,
     /// What could not be checked, and why.
     pub not_checked: Vec<String>,
 }
@@ -102,6 +103,7 @@ impl Verdict {
             covered_to: report.covered_to,
             anchors: report.anchors,
             signed_by: report.signed_by,
+            sealed_by: report.sealed_by,
             not_checked: report.unchecked,
         }
     }
@@ -138,7 +140,7 @@ pub struct Neighbourhood {
     /// The one behind.
     pub behind: Option<Entry>,
     /// The first checkpoint at or behind it.
-    pub covered_by: Option<StoredCheckpoint>,
+    pub covered_by: Option<(String, Checkpoint)>,
 }
 
 /// One entry and its neighbours.
@@ -150,10 +152,23 @@ pub async fn entry(app: &App, _: &Caller<ReadAudit>, seq: i64) -> Result<Neighbo
     let found = store.audit_entry(seq).await?;
     let entry = found.ok_or_else(|| ActError::NotFound { what: "entry", which: seq.to_string() })?;
     let (before, behind) = (store.audit_entry(seq - 1).await?, store.audit_entry(seq.saturating_add(1)).await?);
-    let follows = before.as_ref().is_none_or(|before| before.hash == entry.prev_hash);
-    let is_followed = behind.as_ref().is_none_or(|behind| behind.prev_hash == entry.hash);
+    // Where no neighbour stands, a tombstone does, or the log ends.
+    let stones = store.tombstones(seq.saturating_sub(2), seq.saturating_add(1)).await?;
+    let stone = |fits: &dyn Fn(&Hole) -> bool| stones.iter().any(|stone| fits(&stone.hole));
+    let follows = match &before {
+        Some(before) => before.hash == entry.prev_hash,
+        None if seq == 1 => entry.prev_hash == GENESIS,
+        None => stone(&|hole| hole.last_seq == seq - 1 && hole.last_hash == entry.prev_hash),
+    };
+    let is_followed = match &behind {
+        Some(behind) => behind.prev_hash == entry.hash,
+        None => {
+            stone(&|hole| hole.first_seq == seq + 1 && hole.prev_hash == entry.hash)
+                || store.audit_head().await?.seq == seq
+        }
+    };
     let whole = entry.computed_hash() == entry.hash && follows && is_followed;
-    let covered_by = store.checkpoint_of(seq).await?;
+    let covered_by = vouching::covering(app, seq).await?;
     Ok(Neighbourhood { entry, whole, before, behind, covered_by })
 }
 

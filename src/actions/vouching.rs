@@ -50,16 +50,16 @@ async fn believed(app: &App) -> Result<Vec<String>, StoreError> {
     }
     keys.extend(evidence::fallback(app).map(|key| key.kid().to_owned()));
     keys.extend(handed_down(app).await?);
-    let records = app.store.key_records().await?;
+    let revoked = app.store.revoked_keys().await?;
     let mut seen = std::collections::HashSet::new();
-    keys.retain(|kid| !records.iter().any(|key| key.revoked && key.kid == *kid) && seen.insert(kid.clone()));
+    keys.retain(|kid| !revoked.contains(kid) && seen.insert(kid.clone()));
     Ok(keys)
 }
 
 /// The signer of the last checkpoint and the keys that it names, if it is one of ours.
 async fn handed_down(app: &App) -> Result<Vec<String>, StoreError> {
-    let checkpoints = Filter { event: Some("audit.checkpoint".into()), ..Filter::default() };
-    // Where it stands in the chain it was written: an older one cannot be shown as the last.
+    // Found by its place, and where it stands in the chain it was written: an older one cannot be shown as the last.
+    let checkpoints = Filter { event: Some("audit.checkpoint".into()), in_order: true, ..Filter::default() };
     let Some(entry) = app.store.audit_page(&checkpoints, 1).await?.into_iter().next() else { return Ok(Vec::new()) };
     let details: serde_json::Value = serde_json::from_str(&entry.details).unwrap_or_default();
     let jws = details["jws"].as_str().unwrap_or_default();
@@ -83,6 +83,19 @@ fn is_endorsed(app: &App, kid: &str, endorsement: Option<&str>) -> bool {
     let (Some(root), Some(jws)) = (evidence::fallback(app), endorsement) else { return false };
     let said = PublicKeys::of([&root]).check::<Endorsement>(Endorsement::TYP, jws);
     matches!(said, Signed::By(_, endorsed) if endorsed.kid == kid)
+}
+
+/// The first checkpoint that covers a place and whose signature holds, and who signed it.
+///
+/// # Errors
+/// When the database cannot say.
+pub(super) async fn covering(app: &App, seq: i64) -> Result<Option<(String, Checkpoint)>, StoreError> {
+    let Some(stored) = app.store.checkpoint_of(seq).await? else { return Ok(None) };
+    let said = by_name(app).await?.check::<Checkpoint>(Checkpoint::TYP, &stored.jws);
+    Ok(match said {
+        Signed::By(kid, checkpoint) if stored.says(&kid, &checkpoint) => Some((kid, checkpoint)),
+        _ => None,
+    })
 }
 
 /// Every public key that is known, also those for which nothing vouches.

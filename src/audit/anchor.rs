@@ -3,21 +3,29 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
-/// Longer lines are no checkpoints.
-const LONGEST: usize = 8 * 1024;
+/// Longer lines are no checkpoints: one that names as many keys as it may has 9 KiB.
+const LONGEST: usize = 64 * 1024;
 
 /// Adds a statement, so that it survives a power loss.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn append(path: &Path, jws: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    file.write_all(format!("{jws}\n").as_bytes())?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    // A line that a power loss tore must not take this one with it.
+    let is_torn = file.metadata()?.len() > 0 && {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        last != *b"\n"
+    };
+    let begin = if is_torn { "\n" } else { "" };
+    file.write_all(format!("{begin}{jws}\n").as_bytes())?;
     file.sync_data()
 }
 
@@ -57,5 +65,9 @@ mod tests {
         }
         assert_eq!(read(&path).unwrap(), ["a.b.c", "d.e.f"]);
         assert!(append(&dir.path().join("missing/anchor"), "x").is_err());
+        std::fs::write(&path, "a.b.c\nd.e").unwrap();
+        let long = "x".repeat(9 * 1024);
+        append(&path, &long).unwrap();
+        assert_eq!(read(&path).unwrap(), ["a.b.c", "d.e", &long]);
     }
 }

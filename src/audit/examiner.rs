@@ -8,9 +8,13 @@ use crate::{
         chain::{Fault, Walk},
         checkpoint::{Checkpoint, Statement as _, Tombstone},
         ledger::{Hash, Head, View},
+        time::Moment,
     },
     keys::verify::{PublicKeys, Signed},
-    store::evidence::{StoredCheckpoint, StoredTombstone},
+    store::{
+        evidence::{StoredCheckpoint, StoredTombstone},
+        signing_keys::REVOKED,
+    },
 };
 
 /// Where something signed was found.
@@ -46,9 +50,13 @@ pub(super) struct Examiner {
     /// Keys that signed something without being believed then, and where last.
     signers: HashMap<String, i64>,
     tombs: HashMap<String, i64>,
+    /// Keys that the log itself says leaked.
+    revoked: HashSet<String>,
     bad_anchors: u64,
     /// Those of places that retention took out.
     gone_anchors: u64,
+    /// Those that are younger than the export.
+    younger_anchors: u64,
     /// Who signed each of the others.
     anchors_of: HashMap<String, u64>,
     /// Keys that signed an anchor and are known nowhere.
@@ -73,6 +81,7 @@ impl Examiner {
             anchors: 0,
             covered_to: 0,
             signed_by: Vec::new(),
+            sealed_by: None,
             unchecked: Vec::new(),
         };
         let mut examiner = Self {
@@ -87,8 +96,10 @@ impl Examiner {
             differing: Vec::new(),
             signers: HashMap::new(),
             tombs: HashMap::new(),
+            revoked: HashSet::new(),
             bad_anchors: 0,
             gone_anchors: 0,
+            younger_anchors: 0,
             anchors_of: HashMap::new(),
             anchored_by: BTreeSet::new(),
             filtered: false,
@@ -122,7 +133,7 @@ impl Examiner {
     pub(super) fn expect(&mut self, stored: Vec<StoredCheckpoint>) -> Result<(), Flaw> {
         for row in stored.into_iter().rev() {
             match self.known.check::<Checkpoint>(Checkpoint::TYP, &row.jws) {
-                Signed::By(kid, checkpoint) if checkpoint.head() == (Head { seq: row.seq, hash: row.hash }) => {
+                Signed::By(kid, checkpoint) if row.says(&kid, &checkpoint) => {
                     self.table.push(Expected { checkpoint, kid, witness: Witness::Table });
                 }
                 Signed::Unknown(kid) => drop(self.signers.insert(kid, row.seq)),
@@ -148,9 +159,6 @@ impl Examiner {
     pub(super) fn hole(&mut self, stone: &StoredTombstone) -> Result<(), Flaw> {
         let (hole, head) = (stone.hole, self.walk.head());
         let seq = hole.first_seq;
-        if !(seq..=hole.last_seq).contains(&(head.seq + 1)) {
-            return Ok(());
-        }
         // The place behind it has to be one.
         if hole.last_seq == i64::MAX {
             return Err(Flaw::Forged { seq });
@@ -163,6 +171,9 @@ impl Examiner {
             Signed::Unknown(kid) => kid,
             Signed::By(..) | Signed::Bad => return Err(Flaw::Forged { seq }),
         };
+        if !(seq..=hole.last_seq).contains(&(head.seq + 1)) {
+            return Ok(());
+        }
         if seq == head.seq + 1 && hole.prev_hash != head.hash {
             return Err(Fault::Unlinked { seq, before: head.seq }.into());
         }
@@ -186,6 +197,9 @@ impl Examiner {
         }
         if entry.event == "audit.checkpoint" {
             self.checkpoint(entry)?;
+        }
+        if entry.event == "key.remove" && entry.reason == REVOKED {
+            self.revoked.insert(entry.resource_id.to_owned());
         }
         self.compare();
         Ok(())
@@ -211,7 +225,7 @@ impl Examiner {
                 }
                 self.belongs(&said.log, entry.seq)?;
                 self.report.checkpoints += 1;
-                if self.trusted.contains(&kid) {
+                if self.trusted.contains(&kid) && !self.revoked.contains(&kid) {
                     self.vouched = said.keys.into_iter().collect();
                 } else {
                     self.signers.insert(kid.clone(), entry.seq);
@@ -231,7 +245,7 @@ impl Examiner {
     }
 
     fn is_believed(&self, kid: &str) -> bool {
-        self.trusted.contains(kid) || self.vouched.contains(kid)
+        (self.trusted.contains(kid) || self.vouched.contains(kid)) && !self.revoked.contains(kid)
     }
 
     /// Compares the place that was just passed with what was signed about it.
@@ -270,6 +284,18 @@ impl Examiner {
         self.report.entries = entries;
         self.filtered = true;
         self.report()
+    }
+
+    /// An export that a key sealed.
+    pub(super) fn sealed(&mut self, kid: String) {
+        self.report.sealed_by = self.trusted.contains(&kid).then_some(kid);
+    }
+
+    /// An export that was made at a moment, of a log that ended there: what was anchored later says nothing of it.
+    pub(super) fn ends_at(&mut self, seq: i64, made: Moment) {
+        let before = self.anchors.len();
+        self.anchors.retain(|anchor| anchor.checkpoint.seq <= seq || anchor.checkpoint.time <= made);
+        self.younger_anchors = (before - self.anchors.len()) as u64;
     }
 
     /// An export without a signature.
@@ -331,8 +357,12 @@ impl Examiner {
             say("the chain: a filter chose these entries, so what lies between them is not here".into());
         } else if self.trusted.names().is_empty() {
             say("signatures: no key is trusted here, so nothing proves who wrote this log".into());
+        } else if report.sealed_by.is_some() {
+            // The seal vouches for the end as a checkpoint would.
         } else if report.covered_to == 0 && report.head.seq > 0 {
-            say("signatures: nothing is signed yet, so a cut tail or a log made anew would not be noticed".into());
+            say("what was written: no checkpoint is in it yet, so a tail that was cut or a log that was made anew before \
+                 would not be noticed"
+                .into());
         } else if report.head.seq > report.covered_to + 1 {
             let open = report.head.seq - report.covered_to;
             say(format!(
@@ -347,7 +377,7 @@ impl Examiner {
     fn tell_of_anchors(&self, report: &mut Report) {
         let of_strangers = self.anchors_of.iter().filter(|(kid, _)| !self.is_believed(kid));
         let of_strangers: u64 = of_strangers.map(|(_, anchors)| anchors).sum();
-        let compared = report.anchors.saturating_sub(of_strangers + self.gone_anchors);
+        let compared = report.anchors.saturating_sub(of_strangers + self.gone_anchors + self.younger_anchors);
         report.anchors = if self.filtered { 0 } else { compared };
         let mut say = |sentence: String| report.unchecked.push(sentence);
         if self.filtered || compared == 0 {
@@ -355,6 +385,9 @@ impl Examiner {
         }
         if self.gone_anchors > 0 {
             say(format!("{} anchors: retention took out what they vouch for", self.gone_anchors));
+        }
+        if self.younger_anchors > 0 {
+            say(format!("{} anchors: they are younger than this export", self.younger_anchors));
         }
         if of_strangers > 0 {
             say(format!("{of_strangers} anchors: nothing vouches for the key that signed them"));

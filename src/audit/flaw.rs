@@ -54,6 +54,12 @@ pub enum Flaw {
         /// The first place of the other one.
         seq: i64,
     },
+    /// The tables are not as lokid makes them: what was read of them may not be all.
+    #[error("its tables are not as lokid made them: {what}")]
+    Rebuilt {
+        /// What differs.
+        what: String,
+    },
     /// A line of an export is none.
     #[error("line {line} of the export was changed: {what}")]
     Line {
@@ -87,6 +93,7 @@ impl Flaw {
             Self::OldBackup { .. } => "old_backup",
             Self::WrongKeys { .. } => "wrong_keys",
             Self::Mixed { .. } => "mixed",
+            Self::Rebuilt { .. } => "rebuilt",
             Self::Line { .. } => "changed",
             Self::Truncated { .. } => "truncated",
         }
@@ -103,7 +110,7 @@ impl Flaw {
             | Self::WrongKeys { seq, .. }
             | Self::Mixed { seq }
             | Self::Truncated { seq, .. } => Some(*seq),
-            Self::Line { .. } => None,
+            Self::Line { .. } | Self::Rebuilt { .. } => None,
         }
     }
 }
@@ -127,6 +134,8 @@ pub struct Report {
     pub covered_to: i64,
     /// The keys whose statements were believed.
     pub signed_by: Vec<String>,
+    /// The trusted key that sealed the export.
+    pub sealed_by: Option<String>,
     /// What could not be checked, in sentences.
     pub unchecked: Vec<String>,
 }

@@ -6,6 +6,7 @@ pub mod anchor;
 mod examiner;
 pub mod export;
 mod flaw;
+pub mod lines;
 pub mod offline;
 pub mod sink;
 pub mod verify;
@@ -131,5 +132,13 @@ impl Drain {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Does what keeps a processor busy for a moment where no request waits for it.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
 }

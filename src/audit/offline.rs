@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{
     examiner::Examiner,
-    export::{Header, Line},
+    export::Header,
+    lines::Line,
     verify::{Flaw, Report},
 };
 use crate::{
@@ -35,6 +36,10 @@ pub fn export(reader: impl BufRead, trusted: &PublicKeys, anchors: &[String]) ->
     let header = match lines.next()? {
         Next::Line => match serde_json::from_slice::<Header>(&lines.buffer) {
             Ok(header) if header.lokid_export == 1 => header,
+            _ if lines.buffer.starts_with(b"seq,time,event,") => {
+                let what = "it is CSV, which cannot be verified; export JSON lines";
+                return Ok(none(Flaw::Line { line: 1, what }));
+            }
             _ => return Ok(none(Flaw::Line { line: 1, what: "it does not begin as an export of lokid does" })),
         },
         _ => return Ok(none(Flaw::Truncated { seq: 1, what: "there is not even a whole first line".into() })),
@@ -192,10 +197,15 @@ impl Reading<'_> {
     fn seal<R>(&mut self, lines: &Lines<R>) -> Result<(), Flaw> {
         let wrong = |what| Flaw::Line { line: lines.number, what };
         let sealed = serde_json::from_slice::<Seal>(&lines.buffer).map_err(|_| wrong("it is not a seal any more"))?;
+        // The digest is over the lines before it; this one has to be as lokid writes it.
+        if serde_json::json!({"seal": sealed.seal}).to_string().as_bytes() != lines.buffer {
+            return Err(wrong("it is not as it was written"));
+        }
         let says: ExportSeal = match &sealed.seal {
-            serde_json::Value::String(jws) => match self.known.check(ExportSeal::TYP, jws) {
+            serde_json::Value::String(jws) => match self.known.check::<ExportSeal>(ExportSeal::TYP, jws) {
                 Signed::By(kid, says) => {
-                    self.believe(kid)?;
+                    self.believe(&kid)?;
+                    self.examiner.sealed(kid);
                     says
                 }
                 Signed::Unknown(kid) => return Err(self.stranger(kid)),
@@ -227,13 +237,14 @@ impl Reading<'_> {
         if says.digest[..] != *digest.as_ref() || says.filter != header.filter || says.seq != header.seq {
             return Err(wrong("what stands before it is not what was sealed"));
         }
+        self.examiner.ends_at(says.seq, says.time);
         Ok(())
     }
 
     /// The seal is the newest statement: who signed it has to be trusted, if anybody is.
-    fn believe(&self, kid: String) -> Result<(), Flaw> {
-        let fits = self.trusted.names().is_empty() || self.trusted.contains(&kid);
-        if fits { Ok(()) } else { Err(self.stranger(kid)) }
+    fn believe(&self, kid: &str) -> Result<(), Flaw> {
+        let fits = self.trusted.names().is_empty() || self.trusted.contains(kid);
+        if fits { Ok(()) } else { Err(self.stranger(kid.to_owned())) }
     }
 
     fn stranger(&self, kid: String) -> Flaw {

@@ -15,10 +15,11 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::export::json_line;
+use super::lines::json_line;
 use crate::{
     config::audit::{Audit, Syslog, Transport},
     domain::{
+        causes::causes,
         checkpoint::{Delivery, Statement as _},
         ledger::Entry,
         screen,
@@ -84,7 +85,7 @@ impl Lags {
 enum SinkError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("{0}")]
+    #[error("{}", causes(.0))]
     Http(reqwest::Error),
     #[error("it answered {0}")]
     Status(u16),
@@ -161,7 +162,12 @@ impl Task<'_> {
                 }
                 Err(e) => {
                     let now = self.context.clock.now();
-                    tracing::warn!(error = %e, sink = self.sink, "the audit log waits for a sink");
+                    tracing::warn!(
+                        error = %e,
+                        sink = self.sink,
+                        next_try_in_s = pause.as_secs(),
+                        "a sink does not take the audit log's entries"
+                    );
                     self.context.lags.change(self.sink, |lag| {
                         lag.failing_since.get_or_insert(now);
                         lag.error = Some(e.to_string());
@@ -183,7 +189,17 @@ impl Task<'_> {
             Some(seq) => seq,
             // A new one hears of what comes; an export has what was.
             None => match store.told(sink).await? {
-                Some(seq) => seq,
+                // The log was replaced by an older one, or somebody wrote there: what comes is told.
+                Some(seq) if seq > head => {
+                    tracing::error!(
+                        sink,
+                        told = seq,
+                        head,
+                        "a sink was told of entries that are not in the log; see audit verify"
+                    );
+                    head
+                }
+                Some(seq) => seq.max(0),
                 None => {
                     store.act(Told { sink: sink.to_owned(), seq: head }).await?;
                     head
@@ -200,6 +216,9 @@ impl Task<'_> {
         self.context.store.act(Told { sink: sink.to_owned(), seq: last }).await?;
         *told = Some(last);
         self.context.lags.change(sink, |lag| {
+            if lag.failing_since.is_some() {
+                tracing::info!(sink, told = last, "the sink takes entries again");
+            }
             *lag = Lag { sink, told: last, waiting: (head - last).max(0), failing_since: None, error: None };
         });
         Ok(entries.len())

@@ -6,8 +6,8 @@
 //! with what stands there; which of the two disagrees, and whether the log was signed on afterwards, tells a cut
 //! tail, a replaced log and a restored backup apart.
 
-use super::examiner::Examiner;
 pub use super::flaw::{Flaw, Report};
+use super::{aside, examiner::Examiner};
 use crate::{
     domain::{chain::Fault, ledger::View},
     keys::verify::PublicKeys,
@@ -42,39 +42,48 @@ pub async fn watched(
     let mut filter = Filter::default();
     let mut read = store.packed_stretch(&filter).await?;
     loop {
-        let entries = read.views();
-        let Some(last) = entries.last() else {
+        let Some(last) = read.last_seq() else {
             // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
             let head = examiner.head().seq;
             let beyond = store.checkpoints(head - 1, i64::MAX).await?;
             if !beyond.is_empty() {
                 read = store.packed_stretch(&filter).await?;
-                if !read.views().is_empty() {
+                if read.last_seq().is_some() {
                     continue;
                 }
             }
-            let Err(flaw) = tail(&mut examiner, store, beyond).await? else { return Ok(Some(examiner.end())) };
-            return Ok(Some(examiner.broken(flaw)));
+            if let Err(flaw) = tail(&mut examiner, store, beyond).await? {
+                return Ok(Some(examiner.broken(flaw)));
+            }
+            let mut report = examiner.end();
+            if report.flaw.is_none() {
+                report.flaw = store.audit_shape().await?.map(|what| Flaw::Rebuilt { what });
+            }
+            return Ok(Some(report));
         };
         let after = examiner.head().seq;
         if !goes_on(after) {
             return Ok(None);
         }
-        // The database reads the next stretch while this one is looked at.
-        filter.after = Some(last.seq);
-        let mut next = store.read_ahead(filter.clone()).await;
-        let stones = store.tombstones(after, last.seq).await?;
+        let stones = store.tombstones(after, last).await?;
         // What a tombstone stands for went in the same commit, so nothing can be read of it now.
-        let undead = if stones.is_empty() { None } else { store.undead_entry(after + 1, last.seq).await? };
+        let undead = if stones.is_empty() { None } else { store.undead_entry(after + 1, last).await? };
         if let Some(seq) = undead {
             return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
         }
-        let rows = store.checkpoints(after, last.seq).await?;
-        next.push().await;
-        if let Err(flaw) = stretch(&mut examiner, &entries, &stones, rows) {
+        let rows = store.checkpoints(after, last).await?;
+        filter.after = Some(last);
+        let look = move || {
+            let looked = stretch(&mut examiner, &read.views(), &stones, rows);
+            (examiner, looked)
+        };
+        // The database reads the next stretch meanwhile.
+        let (looked, next) = tokio::join!(aside(look), store.packed_stretch(&filter));
+        examiner = looked.0;
+        if let Err(flaw) = looked.1 {
             return Ok(Some(examiner.broken(flaw)));
         }
-        read = next.stretch().await?;
+        read = next?;
     }
 }
 
@@ -85,6 +94,10 @@ fn stretch(
     rows: Vec<StoredCheckpoint>,
 ) -> Result<(), Flaw> {
     examiner.expect(rows)?;
+    // Within another one it would hide what that stands for.
+    if let Some([_, nested]) = stones.array_windows().find(|[outer, next]| next.hole.first_seq <= outer.hole.last_seq) {
+        return Err(Flaw::Forged { seq: nested.hole.first_seq });
+    }
     let mut gone = 0..=0;
     let mut stones = stones.iter().peekable();
     for (at, entry) in entries.iter().enumerate() {
@@ -110,6 +123,9 @@ async fn tail(
     store: &Store,
     beyond: Vec<StoredCheckpoint>,
 ) -> Result<Result<(), Flaw>, StoreError> {
+    if let Some(seq) = store.nested_tombstone().await? {
+        return Ok(Err(Flaw::Forged { seq }));
+    }
     for stone in store.tombstones(examiner.head().seq, i64::MAX).await? {
         if let Err(flaw) = examiner.hole(&stone) {
             return Ok(Err(flaw));

@@ -64,7 +64,7 @@ impl Verb {
             Self::Export(export) => export.target(),
             Self::Retain(retain) => return retain.run(common).await,
         };
-        let backend = Backend::open(common, target).await?;
+        let backend = Backend::existing(common, target).await?;
         let done = match &self {
             Self::Tail { follow, event, after, lines, .. } => {
                 tail(common, &backend, event.as_deref(), *after, *lines, *follow).await
@@ -101,6 +101,13 @@ async fn tail(
     }
     let mut last = after.unwrap_or(0);
     let mut entries = backend.audit(event, after, lines).await?;
+    if let (Some(after), true) = (after, entries.is_empty()) {
+        let newest = backend.audit(None, None, 1).await?;
+        let end = newest.first().and_then(|entry| entry["seq"].as_i64()).unwrap_or(0);
+        if end < after {
+            print::aside(&format!("There is no entry {after} yet: the log ends at {end}."));
+        }
+    }
     let mut nodes = BTreeSet::new();
     loop {
         nodes.extend(entries.iter().filter_map(|entry| entry["node"].as_str()).map(str::to_owned));

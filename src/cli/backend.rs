@@ -10,6 +10,7 @@ use super::{Common, Failure, evidence::Asked, print, review::Question, sources};
 use crate::{
     actions::{App, audit, evidence, review, tokens, vouching},
     config::Sources,
+    config::server::Database,
     domain::{
         event::Origin,
         identity::{Caller, Identity, Right},
@@ -61,6 +62,14 @@ impl Backend {
                 Ok(Self::Server { url: url.trim_end_matches('/').to_owned(), token, http })
             }
         }
+    }
+
+    /// As [`Self::open`], for whoever only reads: nothing is made where nothing is.
+    pub(super) async fn existing(common: &Common, target: &Target) -> Result<Self, Failure> {
+        if target.server.is_none() {
+            existing_database(&sources(common))?;
+        }
+        Self::open(common, target).await
     }
 
     async fn local(sources: &Sources) -> Result<Self, Failure> {
@@ -308,6 +317,18 @@ async fn refusal(answer: reqwest::Response) -> Failure {
     let detail = value["detail"].as_str().unwrap_or("the server gave no reason");
     Failure::new(format!("the server answered {status}: {detail}"))
 }
+
+/// Whether the database is there: a log that is looked for in the wrong directory is not a whole one without entries.
+pub(super) fn existing_database(sources: &Sources) -> Result<(), Failure> {
+    let Database::Sqlite(path) = sources.load()?.database else { return Ok(()) };
+    if path.exists() {
+        return Ok(());
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let hint = format!("the working directory is {}; database.url says which file it is", here.display());
+    Err(Failure::new(format!("there is no database {}", path.display())).hint(hint))
+}
+
 /// The local database, and whoever may open it.
 pub(super) async fn local_app(sources: &Sources) -> Result<(Arc<App>, Arc<Identity>), Failure> {
     let settings = sources.load()?;

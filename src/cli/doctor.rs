@@ -1,12 +1,14 @@
 //! `lokid doctor`: is everything there that the configuration names?
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use clap::Args;
 
 use super::{Common, Done, Failure, print, proxy_check, sources};
 use crate::{
     actions::{App, keys, listener},
+    audit::anchor,
+    config::server::Database,
     domain::{
         identity::{Identity, ManageKeys, ReadAudit},
         time::{Clock, Moment},
@@ -76,7 +78,11 @@ pub(super) async fn run(common: &Common, doctor: Doctor) -> Done {
 async fn look(app: &App) -> Vec<Check> {
     let mut checks = Vec::new();
     let answered = app.store.ping().await;
-    let says = answered.as_ref().map_or_else(ToString::to_string, |()| app.store.engine().as_str().to_owned());
+    let place = match &app.settings.database {
+        Database::Sqlite(path) => format!("sqlite, {}", path.display()),
+        Database::Postgres(_) => app.store.engine().as_str().to_owned(),
+    };
+    let says = answered.as_ref().map_or_else(ToString::to_string, |()| place);
     checks.push(Check { name: "database".into(), good: answered.is_ok(), says });
     let who = Arc::new(Identity::at_the_terminal("doctor"));
     checks.extend(signing_keys(app, &who).await);
@@ -86,12 +92,22 @@ async fn look(app: &App) -> Vec<Check> {
             (false, "not checked: that needs the signing keys, see above".to_owned())
         } else {
             match crate::actions::audit::verify(app, &caller, &crate::domain::event::Origin::default()).await {
+                Ok(v) if v.valid && v.head_seq == 0 => (true, "no entry yet".to_owned()),
                 Ok(v) if v.valid => (true, format!("{} entries, chain whole", v.entries)),
                 Ok(v) => (false, v.fault.unwrap_or_default()),
                 Err(e) => (false, e.to_string()),
             }
         };
         checks.push(Check { name: "audit log".into(), good, says });
+    }
+    if let Some(path) = &app.settings.audit.anchor_file {
+        let (good, says) = match anchor::read(path) {
+            Ok(anchors) if !anchors.is_empty() => (true, format!("{} in {}", anchors.len(), path.display())),
+            Ok(_) if path.parent().is_none_or(Path::is_dir) => (true, format!("none yet in {}", path.display())),
+            Ok(_) => (false, format!("there is no directory for {} (enterprise.audit.anchor_file)", path.display())),
+            Err(e) => (false, format!("{}: {e}", path.display())),
+        };
+        checks.push(Check { name: "anchors".into(), good, says });
     }
     for provider in app.providers.iter() {
         let probed = provider.probe().await;
@@ -120,7 +136,7 @@ async fn signing_keys(app: &App, who: &Arc<Identity>) -> Vec<Check> {
         (true, true) if is_first_start => (true, "none yet: the first start makes one".into()),
         (true, true) => (false, "those in the database do not open with this server.secret".into()),
         (true, false) if app.share.is_some() => (false, "not read: see the places below".into()),
-        (true, false) => (!apps, "none is kept; each start makes new ones (set server.secret to keep them)".into()),
+        (true, false) => (!apps, "for assertions none is kept: each start makes new ones (set server.secret)".into()),
     };
     checks.push(Check { name: "signing keys".into(), good, says });
     if let Ok(caller) = Arc::clone(who).acting_as::<ManageKeys>()

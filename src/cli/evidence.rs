@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Common, Done, Failure,
-    backend::{Backend, Target, local_app, permit},
+    backend::{Backend, Target, existing_database, local_app, permit},
     print, sources,
 };
 use crate::{
@@ -37,6 +37,7 @@ fn code(kind: &str) -> u8 {
         "wrong_keys" => 6,
         "replaced" => 7,
         "old_backup" => 8,
+        "rebuilt" => 9,
         _ => 1,
     }
 }
@@ -44,16 +45,16 @@ fn code(kind: &str) -> u8 {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 whole, 1 could not be read, 2 wrong usage, 3 changed, 4 truncated, 5 mixed from two logs, \
-    6 signed with keys that are not trusted, 7 replaced, 8 an old backup was restored."
+    6 signed with keys that are not trusted, 7 replaced, 8 an old backup was restored, 9 the tables were rebuilt."
 )]
 pub(super) struct Verify {
     /// Examine this export; no database is opened
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     export: Option<PathBuf>,
-    /// Trust the keys of this JWK Set, as /.well-known/jwks.json had it [default: this installation's own keys]
+    /// Trust the keys of this JWK Set, as lokid enterprise audit keys printed it; without it nothing says who wrote the export
     #[arg(long, value_name = "FILE", requires = "export")]
     jwks: Option<PathBuf>,
-    /// Compare with the checkpoints in this file [default: enterprise.audit.anchor_file]
+    /// Compare the export with the checkpoints in this file, a copy of enterprise.audit.anchor_file
     #[arg(long, value_name = "FILE", requires = "export")]
     anchor: Option<PathBuf>,
     #[command(flatten)]
@@ -110,39 +111,68 @@ fn show(common: &Common, verdict: &Value) -> Done {
         return Ok(());
     }
     let fault = print::cell(&verdict["fault"]);
-    let place =
-        verdict["first_bad_seq"].as_i64().map(|seq| format!("not whole from entry {seq} on: ")).unwrap_or_default();
+    let place = verdict["first_bad_seq"].as_i64().map(|seq| format!(" from entry {seq} on")).unwrap_or_default();
     let kind = verdict["kind"].as_str().unwrap_or_default();
-    let good = verdict["entries"].as_i64().unwrap_or(0);
-    let good = verdict["first_bad_seq"].as_i64().map_or(good, |seq| good.min((seq - 1).max(0)));
-    let hint = match kind {
-        "wrong_keys" => {
-            "use the key set of the installation that wrote the log: lokid enterprise audit keys".to_owned()
-        }
+    Err(Failure::new(format!("the log is not whole{place}: {fault}")).hint(hint(kind, verdict)).code(code(kind)))
+}
+
+/// What to do about it, or how much can be believed all the same.
+fn hint(kind: &str, verdict: &Value) -> String {
+    match kind {
+        "wrong_keys" => "use the key set of the installation that wrote the log: lokid enterprise audit keys".to_owned(),
         "old_backup" => {
-            "if you restored it on purpose, keep the anchor file elsewhere as evidence and let a new one begin"
+            "if you restored it on purpose, keep the anchor file elsewhere as evidence and let a new one begin".to_owned()
+        }
+        "replaced" | "mixed" => "compare it with an earlier export, with anchors or with what a sink has received".to_owned(),
+        "rebuilt" => {
+            "an entry may have been kept out or hidden; ask who changed the tables, and compare with what a sink has received"
                 .to_owned()
         }
-        _ => format!("the {good} entries before it are good"),
-    };
-    Err(Failure::new(format!("the log is {place}{fault}")).hint(hint).code(code(kind)))
+        _ => {
+            let number = |name: &str| verdict[name].as_i64().unwrap_or(0);
+            let good = number("entries");
+            let good = verdict["first_bad_seq"].as_i64().map_or(good, |seq| good.min((seq - 1).max(0)));
+            match number("covered_to").min(good) {
+                0 => format!("the {good} entries before it follow each other, but no signature vouches for them"),
+                signed if signed < good => format!(
+                    "the {good} entries before it follow each other; signatures vouch for those up to {signed}"
+                ),
+                _ => format!("the {good} entries before it are good"),
+            }
+        }
+    }
+}
+
+/// `1 entry`, `2 entries`.
+fn some(count: i64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
 fn say(verdict: &Value) {
     let number = |name: &str| verdict[name].as_i64().unwrap_or(0);
+    let entries = some(number("entries"), "entry", "entries");
     let head = print::cell(&verdict["head"]);
-    print::out(&format!("The chain is whole: {} entries, head {head}.", number("entries")));
+    print::out(&match (number("head_seq"), number("entries")) {
+        (0, 0) => "There is no entry.".to_owned(),
+        (0, _) => format!("The export holds the {entries} that were sealed in it."),
+        _ => format!("The chain is whole: {entries}, head {head}."),
+    });
+    if let Some(kid) = verdict["sealed_by"].as_str() {
+        print::out(&format!("The export's seal holds. Signed by {kid}."));
+    }
     if number("taken_out") > 0 {
-        let taken = number("taken_out");
-        print::out(&format!("Retention took out {taken} entries; their tombstones are signed and fit."));
+        let taken = some(number("taken_out"), "entry", "entries");
+        print::out(&format!("Retention took out {taken}; the tombstones are signed and fit."));
     }
     if number("covered_to") > 0 {
-        let (count, to) = (number("checkpoints"), number("covered_to"));
+        let (count, to) =
+            (some(number("checkpoints"), "signed checkpoint covers", "signed checkpoints cover"), number("covered_to"));
         let by = print::cell(&verdict["signed_by"]);
-        print::out(&format!("{count} signed checkpoints cover entries up to {to}. Signed by {by}."));
+        print::out(&format!("{count} entries up to {to}. Signed by {by}."));
     }
     if number("anchors") > 0 {
-        print::out(&format!("{} anchors outside the database fit.", number("anchors")));
+        let anchors = some(number("anchors"), "anchor", "anchors");
+        print::out(&format!("Compared with {anchors} outside the database."));
     }
     for sentence in verdict["not_checked"].as_array().into_iter().flatten() {
         print::out(&format!("Not checked: {}.", print::cell(sentence)));
@@ -268,7 +298,9 @@ pub(super) struct Retain {
 
 impl Retain {
     pub(super) async fn run(&self, common: &Common) -> Done {
-        let (app, who) = local_app(&sources(common)).await?;
+        let sources = sources(common);
+        existing_database(&sources)?;
+        let (app, who) = local_app(&sources).await?;
         let permitted = permit(&who)?;
         let outlook = evidence::outlook(&app, &permitted).await?;
         if self.dry_run {
@@ -290,8 +322,11 @@ impl Retain {
         app.close().await;
         if common.json {
             print::json(&json!({"taken_out": taken}));
+        } else if taken == 0 {
+            print::out("Nothing is old enough to go.");
         } else {
-            print::out(&format!("{taken} entries were taken out. Signed tombstones stand for them."));
+            let taken = some(taken, "entry was", "entries were");
+            print::out(&format!("{taken} taken out. Signed tombstones stand for what is gone."));
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ use std::{
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::{config::Sources, runner::supervise};
+use crate::{config::Sources, domain::causes::causes, runner::supervise};
 
 /// The door in front of a team's dashboards and APIs.
 #[derive(Debug, Parser)]
@@ -160,16 +160,7 @@ impl Failure {
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(e: E) -> Self {
-        let mut message = e.to_string();
-        let mut cause = e.source();
-        while let Some(inner) = cause {
-            let text = inner.to_string();
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            cause = inner.source();
-        }
-        Self { message, hint: None, code: 1 }
+        Self { message: causes(&e), hint: None, code: 1 }
     }
 }
 

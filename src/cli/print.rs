@@ -68,6 +68,11 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// A line beside what is printed: programs read only the rest.
+pub(super) fn aside(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Pretty JSON to a terminal, compact JSON to a program.
 pub(super) fn json(value: &Value) {
     if std::io::stdout().is_terminal() { out(&escaped(&format!("{value:#}"))) } else { json_line(value) }

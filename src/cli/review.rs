@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     actions::review::{Change, Chosen, Finding, Holder, KINDS, TokenReview},
-    audit::export,
+    audit::lines,
     domain::time::Moment,
     web::api::review::{DAYS, chosen},
 };
@@ -105,7 +105,7 @@ impl Verb {
                 (Question::Changes(since), Change::COLUMNS, shown, form)
             }
         };
-        let backend = Backend::open(common, &form.target).await?;
+        let backend = Backend::existing(common, &form.target).await?;
         let found = backend.review(&question).await;
         backend.close().await;
         show(common, &form, columns, shown, &found?);
@@ -119,7 +119,7 @@ fn show(common: &Common, form: &Form, columns: &[&str], shown: &[&str], found: &
     }
     let rows = found["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
     if form.csv {
-        let text = String::from_utf8_lossy(&export::csv(columns, rows)).into_owned();
+        let text = String::from_utf8_lossy(&lines::csv(columns, rows)).into_owned();
         return print::out(text.trim_end());
     }
     if rows.is_empty() {

@@ -118,7 +118,9 @@ fn not_started(e: StartError) -> Failure {
 pub(super) async fn serve(settings: Settings) -> Result<Served, Failure> {
     let told = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let listener = web::server::bind(&settings.server).map_err(|e| {
-        Failure::from(e).hint("is another server running there? Choose another with --listen or LOKI_SERVER_PORT")
+        Failure::from(e).hint(
+            "is another server running there? Choose another with --listen or LOKI_SERVER_PORT (a demo: with --port)",
+        )
     })?;
     let for_metrics = web::server::bind_metrics(settings.metrics_listen)?;
     let app = App::start(settings, Clock::system(), true).await.map_err(not_started)?;
@@ -162,7 +164,10 @@ impl Served {
             Database::Postgres(_) => "PostgreSQL".to_owned(),
         };
         print::say(&format!("lokid {} listens on {scheme}://{} ({database})", env!("CARGO_PKG_VERSION"), self.address));
-        let public = settings.server.public_url.as_str();
+        // Where the port was to be any that is free, the address is known only now.
+        let free = settings.server.public_url.port() == Some(0);
+        let public =
+            if free { format!("{scheme}://{}/", self.address) } else { settings.server.public_url.to_string() };
         if !settings.auth.enabled {
             print::say(
                 "Sign-in is OFF (enterprise.auth.enabled: false): whoever reaches this port is an administrator.",

@@ -16,6 +16,7 @@ use async_nats::{
 use tokio::sync::OnceCell;
 
 use super::envelope::Place;
+use crate::domain::causes::causes;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -96,20 +97,6 @@ impl std::fmt::Debug for Bucket {
     }
 }
 
-/// What a library's error says, with its causes.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
 impl Bucket {
     /// Connects. A connection that is lost later is made again by itself.
     ///
@@ -129,7 +116,7 @@ impl Bucket {
                 let refused =
                     matches!(e.kind(), ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication);
                 let as_error = if refused { BucketError::Unauthorized } else { BucketError::Unreachable };
-                return Err(as_error(servers, said(&e)));
+                return Err(as_error(servers, causes(&e)));
             }
             Err(_too_slow) => return Err(BucketError::Unreachable(servers, "it does not answer".into())),
         };
@@ -140,7 +127,7 @@ impl Bucket {
     }
 
     fn refused(&self, what: &'static str, error: &dyn std::error::Error) -> BucketError {
-        let mut why = said(error);
+        let mut why = causes(error);
         // Nobody listens where JetStream would.
         if why.contains("no responders") || why.contains("JetStream resource does not exist") {
             why = format!(
@@ -157,7 +144,7 @@ impl Bucket {
             Ok(store) => Ok(Some(store)),
             Err(e) => {
                 // "Stream not found" is an answer; anything else is none.
-                let text = said(&e);
+                let text = causes(&e);
                 if text.contains("10059") || text.contains("stream not found") {
                     return Ok(None);
                 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, speaks HTTP or SQL, or reads a clock; time and randomness come in as
 //! arguments ([`time::Clock`] and [`entropy::Entropy`] are the two sources, handed out at the top).
 
+pub mod causes;
 pub mod certificate;
 pub mod chain;
 pub mod checkpoint;

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     config::server::check_url,
-    domain::time::{Clock, Moment},
+    domain::{
+        causes::causes,
+        time::{Clock, Moment},
+    },
 };
 
 /// Keys are kept at least this long, whatever their headers say.
@@ -298,13 +301,7 @@ impl Source {
 /// An error with what is below it: "connection refused" is what an administrator can act upon.
 fn said(e: &HttpError) -> String {
     let HttpError::Transport(transport) = e else { return e.to_string() };
-    let mut said = transport.to_string();
-    let mut below = std::error::Error::source(&**transport);
-    while let Some(cause) = below {
-        said = format!("{said}: {cause}");
-        below = cause.source();
-    }
-    said
+    causes(&**transport)
 }
 
 /// Whether two texts name one issuer: exactly, or but for one slash at the end.

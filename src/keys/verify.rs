@@ -29,7 +29,9 @@ pub struct PublicKeys(HashMap<String, PublicKey>);
 
 /// A text is no key set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a JWK Set with public keys for RS256, ES256, ES384 or EdDSA, as /.well-known/jwks.json has it")]
+#[error(
+    "expected a JWK Set with a public key for RS256, ES256, ES384 or EdDSA, as lokid enterprise audit keys prints it"
+)]
 pub struct NoKeySet;
 
 /// What is to be said of a signed statement.

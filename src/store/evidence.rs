@@ -41,6 +41,9 @@ statements! {
     /// The first entry of a stretch for which a tombstone stands all the same.
     UNDEAD = "SELECT seq FROM audit WHERE seq >= $1 AND seq <= $2 AND COALESCE((SELECT last_seq FROM audit_tombstones \
          WHERE first_seq <= audit.seq ORDER BY first_seq DESC LIMIT 1) >= audit.seq, false) ORDER BY seq LIMIT 1";
+    /// A tombstone that begins within another one.
+    NESTED = "SELECT first_seq FROM (SELECT first_seq, MAX(last_seq) OVER (ORDER BY first_seq ROWS BETWEEN UNBOUNDED \
+         PRECEDING AND 1 PRECEDING) AS reached FROM audit_tombstones) stones WHERE first_seq <= reached ORDER BY first_seq LIMIT 1";
     /// Tombstones that reach into a stretch or touch it.
     TOUCHING = "SELECT first_seq, last_seq, prev_hash, first_hash, last_hash, jws FROM audit_tombstones \
          WHERE last_seq >= $1 AND first_seq <= $2 ORDER BY first_seq";
@@ -116,6 +119,14 @@ impl From<CheckpointRow> for StoredCheckpoint {
     fn from(row: CheckpointRow) -> Self {
         let (hash, time) = (hash_of(&row.hash), Moment::from_millis(row.time));
         Self { seq: row.seq, hash, time, kid: row.kid, jws: row.jws }
+    }
+}
+
+impl StoredCheckpoint {
+    /// Whether the columns beside the statement say what it says.
+    pub fn says(&self, kid: &str, checkpoint: &Checkpoint) -> bool {
+        let Checkpoint { seq, hash, time, .. } = checkpoint;
+        (self.seq, &self.hash, self.time, self.kid.as_str()) == (*seq, hash, *time, kid)
     }
 }
 
@@ -198,6 +209,14 @@ impl Store {
     /// When the database cannot say.
     pub async fn undead_entry(&self, first: i64, last: i64) -> Result<Option<i64>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_scalar(UNDEAD).bind(first).bind(last).fetch_optional(pool).await?))
+    }
+
+    /// Where a tombstone begins within another one: lokid joins those that touch, so somebody put it there.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn nested_tombstone(&self) -> Result<Option<i64>, StoreError> {
+        Ok(on_db!(&self.db, pool => sqlx::query_scalar(NESTED).fetch_optional(pool).await?))
     }
 
     /// The public keys that signed checkpoints and tombstones, as JWKs. Their names are their thumbprints; nothing

@@ -78,12 +78,13 @@ impl From<EntryRow> for Entry {
     }
 }
 
-/// A text. SQLite keeps bytes that are none as well, and an entry that was tampered with has to be shown too.
+/// A text. SQLite keeps bytes that are none as well, and an entry that was tampered with has to be shown too: with
+/// U+0000 at its end, which no text that lokid stores holds, so that it cannot pass for one.
 macro_rules! lossy {
     (Sqlite, $row:expr, $at:expr) => {{
         let value = $row.try_get_raw($at)?;
         let bytes = <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).map_err(sqlx::Error::Decode)?;
-        String::from_utf8_lossy(bytes).into_owned()
+        std::str::from_utf8(bytes).map_or_else(|_| format!("{}\0", String::from_utf8_lossy(bytes)), str::to_owned)
     }};
     (Postgres, $row:expr, $at:expr) => {
         $row.try_get::<String, _>($at)?
@@ -145,7 +146,7 @@ static INSERT: Texts = Texts::new(|rows| insert_many("audit", COLUMNS, rows));
 pub(super) async fn insert(conn: &mut Conn, entries: &[Entry]) -> Result<(), StoreError> {
     for piece in pieces(entries) {
         let sql = INSERT.rows(conn.engine(), piece.len());
-        on_conn!(conn, conn => {
+        let kept = on_conn!(conn, conn => {
             let mut query = sqlx::query(sql);
             for e in piece {
                 query = query.bind(e.seq).bind(e.time.millis());
@@ -160,8 +161,12 @@ pub(super) async fn insert(conn: &mut Conn, entries: &[Entry]) -> Result<(), Sto
                 }
                 query = query.bind(&e.node).bind(&e.details).bind(&e.prev_hash[..]).bind(&e.hash[..]);
             }
-            query.execute(conn).await?;
+            query.execute(conn).await?.rows_affected()
         });
+        // A trigger or a rule of somebody else may swallow a row without a word.
+        if kept != piece.len() as u64 {
+            return Err(StoreError::Damaged("the audit log, which did not keep an entry"));
+        }
     }
     Ok(())
 }

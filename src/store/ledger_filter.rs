@@ -1,6 +1,6 @@
 //! Which entries of the audit log to read, and the statement that finds them.
 
-use crate::domain::{event::EventName, time::Moment};
+use crate::domain::{event::EventName, ledger::View, time::Moment};
 
 /// Which entries to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Filter {
     pub after: Option<i64>,
     /// From the beginning of the log on.
     pub oldest_first: bool,
+    /// Through no index but that of the places: whoever can write to the database can make the others lie.
+    pub in_order: bool,
     /// Only these places, both included, which hold all that is between `start` and `end` (`store::ledger_times`).
     pub places: Option<(i64, i64)>,
 }
@@ -67,13 +69,15 @@ impl Filter {
         let actor = self.actor.as_ref().map(|_| next());
         let outcome = self.outcome.as_ref().map(|_| next());
         // An expression is no column, so no index of it is taken: places tell more than times.
-        let time = if within { "time + 0" } else { "time" };
+        let time = if within || self.in_order { "time + 0" } else { "time" };
         for (is_set, clause) in [(self.start.is_some(), ">="), (self.end.is_some(), "<")] {
             is_set.then(|| all.push(format!("{time} {clause} ${}", next())));
         }
         let limit = next();
         // In the same way the index of whatever tells most is taken, the actor's before the others'.
-        let plain = |column: &str, by_index: bool| if by_index { column.to_owned() } else { format!("{column} || ''") };
+        let plain = |column: &str, by_index: bool| {
+            if by_index && !self.in_order { column.to_owned() } else { format!("{column} || ''") }
+        };
         if let Some(place) = event {
             all.push(format!("{} = ${place}", plain("event", actor.is_none())));
         }
@@ -85,7 +89,8 @@ impl Filter {
         }
         let mut branches = vec![all];
         if let Some(place) = actor {
-            let ways = [format!("actor_id = ${place}"), format!("actor_name = ${place} AND actor_id <> ${place}")];
+            let (id, name) = (plain("actor_id", true), plain("actor_name", true));
+            let ways = [format!("{id} = ${place}"), format!("{name} = ${place} AND actor_id <> ${place}")];
             branches = each(&branches, &ways);
         }
         if let Some(names) = self.events() {
@@ -110,6 +115,19 @@ impl Filter {
         let union = branches.iter().enumerate().map(branch).collect::<Vec<_>>().join(" UNION ALL ");
         let chosen = page(&format!("SELECT seq FROM ({union}) chosen"), &[]);
         page(select, &[format!("seq IN ({chosen})")])
+    }
+
+    /// Whether an entry fits, its place aside.
+    pub fn fits(&self, entry: &View<'_>) -> bool {
+        let event = self.event.as_ref().is_none_or(|event| match event.strip_suffix('*') {
+            Some(prefix) => entry.event.starts_with(prefix),
+            None => entry.event == event,
+        });
+        event
+            && self.actor.as_ref().is_none_or(|actor| entry.actor_id == actor || entry.actor_name == actor)
+            && self.outcome.as_ref().is_none_or(|outcome| entry.outcome == outcome)
+            && self.start.is_none_or(|start| entry.time >= start)
+            && self.end.is_none_or(|end| entry.time < end)
     }
 
     /// Whether every entry fits.

@@ -37,14 +37,14 @@ impl Store {
         let last: (Option<i64>,) = on_db!(&self.db, pool => sqlx::query_as(LAST).fetch_one(pool).await?);
         let full = (self.audit_head().await?.seq + 1) / BLOCK;
         let first = match last {
-            (Some(last),) => last + 1,
+            (Some(last),) => last.saturating_add(1),
             (None,) => {
                 let place: (Option<i64>,) =
                     on_db!(&self.db, pool => sqlx::query_as(FIRST_PLACE).fetch_one(pool).await?);
                 place.0.unwrap_or(0) / BLOCK
             }
         };
-        let end = full.min(first + STEP);
+        let end = full.min(first.saturating_add(STEP));
         if first >= end {
             return Ok(false);
         }
@@ -68,8 +68,10 @@ impl Store {
         let end = filter.end.map_or(i64::MAX, Moment::millis);
         let row: (Option<i64>, Option<i64>, Option<i64>) =
             on_db!(&self.db, pool => sqlx::query_as(BETWEEN_TIMES).bind(start).bind(end).fetch_one(pool).await?);
-        let newer = (row.0.map_or(0, |last| (last + 1) * BLOCK), i64::MAX);
-        let counted = row.1.zip(row.2).map(|(first, last)| (first * BLOCK, (last + 1) * BLOCK - 1));
+        // Whatever somebody wrote there.
+        let begin = |block: i64| block.saturating_mul(BLOCK);
+        let newer = (row.0.map_or(0, |last| begin(last.saturating_add(1))), i64::MAX);
+        let counted = row.1.zip(row.2).map(|(first, last)| (begin(first), begin(last.saturating_add(1)) - 1));
         let mut places: Vec<(i64, i64)> = counted.into_iter().chain([newer]).collect();
         if !(filter.oldest_first || filter.after.is_some()) {
             places.reverse();

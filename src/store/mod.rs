@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod exchange;
 pub mod ledger;
 mod ledger_filter;
+mod ledger_shape;
 pub mod ledger_stretch;
 mod ledger_times;
 mod node_name;

@@ -55,7 +55,7 @@ impl std::fmt::Debug for Database {
 
 macro_rules! migrations {
     ($($version:literal $name:literal),+ $(,)?) => {
-        const SQLITE: &[(i64, &str, &str)] =
+        pub(super) const SQLITE: &[(i64, &str, &str)] =
             &[$(($version, $name, include_str!(concat!("../../migrations/sqlite/", $name, ".sql")))),+];
         const POSTGRES: &[(i64, &str, &str)] =
             &[$(($version, $name, include_str!(concat!("../../migrations/postgres/", $name, ".sql")))),+];

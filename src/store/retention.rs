@@ -154,6 +154,12 @@ impl Act for Retain {
             return Ok(Err(RetainRefused::Tampered(bad.seq)));
         }
         let (first, last) = (first.seq, last.seq);
+        // What a tombstone stands for is gone already: somebody put these in.
+        let holes = touching(batch.conn().await?, first, last).await?;
+        let stands_in = |seq: i64| holes.iter().any(|hole| (hole.first_seq..=hole.last_seq).contains(&seq));
+        if let Some(bad) = gone.iter().find(|e| stands_in(e.seq)) {
+            return Ok(Err(RetainRefused::Tampered(bad.seq)));
+        }
         self.signer.remember(batch.conn().await?, self.now).await?;
         self.set_tombstones(batch, &gone, (first, last)).await?;
         let conn = batch.conn().await?;

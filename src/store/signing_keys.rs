@@ -2,6 +2,8 @@
 //!
 //! The steps are checked inside the transaction, so that two who rotate at once cannot pass each other.
 
+use std::collections::HashSet;
+
 use super::{Act, Batch, Store, StoreError, dialect::Conn, statements::statements};
 use crate::domain::{
     event::{Actor, EventName, NewEvent, Origin, Outcome},
@@ -20,6 +22,9 @@ statements! {
     ACTIVATE = "UPDATE signing_keys SET active_at = $1, retired_at = NULL WHERE kid = $2";
     /// It signs no more.
     RETIRE = "UPDATE signing_keys SET retired_at = $1 WHERE kid <> $2 AND active_at IS NOT NULL AND retired_at IS NULL AND gone_at IS NULL";
+    /// Those that leaked, as the table of keys has it or as the log does: of two witnesses one is enough.
+    LEAKED = "SELECT kid FROM signing_keys WHERE gone_because = 'revoked' UNION SELECT resource_id FROM audit \
+         WHERE event = 'key.remove' AND reason = 'revoked'";
     /// It is not published any more, and its private half is forgotten.
     GO = "UPDATE signing_keys SET gone_at = $1, gone_because = $3, sealed = NULL WHERE kid = $2 AND gone_at IS NULL";
 }
@@ -76,6 +81,15 @@ impl Store {
     /// When the database cannot say.
     pub async fn key_records(&self) -> Result<Vec<KeyRecord>, StoreError> {
         Ok(self.signing_keys().await?.into_iter().map(|key| key.record).collect())
+    }
+
+    /// The names of keys that must not be trusted any more.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn revoked_keys(&self) -> Result<HashSet<String>, StoreError> {
+        let names: Vec<(String,)> = on_db!(&self.db, pool => sqlx::query_as(LEAKED).fetch_all(pool).await?);
+        Ok(names.into_iter().map(|(kid,)| kid).collect())
     }
 }
 

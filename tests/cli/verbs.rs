@@ -93,11 +93,14 @@ async fn a_changed_entry_is_found_and_named() {
     let url = format!("sqlite://{}", file.display());
     let set = async |name: &str| {
         let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        // Whoever can write the file can also drop what guards the table.
-        sqlx::query("DROP TRIGGER IF EXISTS audit_is_not_edited").execute(&mut conn).await.unwrap();
+        // Whoever can write the file can also drop what guards the table, and put it back.
+        let guard = "SELECT sql FROM sqlite_master WHERE name = 'audit_is_not_edited'";
+        let guard: String = sqlx::query_scalar(guard).fetch_one(&mut conn).await.unwrap();
+        sqlx::query("DROP TRIGGER audit_is_not_edited").execute(&mut conn).await.unwrap();
         let changed =
             sqlx::query("UPDATE audit SET actor_name = $1 WHERE seq = 2").bind(name).execute(&mut conn).await.unwrap();
         assert_eq!(changed.rows_affected(), 1);
+        sqlx::query(sqlx::AssertSqlSafe(guard)).execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
     };
     set("mallory").await;
@@ -113,7 +116,7 @@ async fn a_changed_entry_is_found_and_named() {
 #[test]
 fn rights_are_reviewed_at_the_terminal() {
     let home = Home::new();
-    assert_eq!(home.ok("enterprise review tokens").out, "Nothing to report.\n");
+    assert_eq!(home.run("enterprise review tokens").code, 1, "there is no database yet");
     let id = home.ok("enterprise token generate left-over --scopes write,read --json").json()["id"].clone();
     let found = home.ok("enterprise review tokens --json").json();
     assert_eq!(

@@ -1,11 +1,12 @@
 //! The log as auditors take it along: exported, examined from the file alone, and refused when it was touched.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lokid::{
     actions::evidence,
     audit::{offline, verify::Report},
     domain::{
+        checkpoint::Checkpoint,
         event::{Actor, EventName, NewEvent, Origin},
         identity::Identity,
         ledger::Entry,
@@ -113,6 +114,38 @@ async fn an_export_that_was_touched_is_refused_and_says_how() {
     assert_eq!(kind(&export, &keys), None);
 }
 
+/// What the log became after an export was made says nothing against the export; what it was before does.
+#[actix_web::test]
+async fn an_anchor_that_is_younger_than_an_export_does_not_accuse_it() {
+    let door = with_history().await;
+    let export = door.token("audit").await.get("/api/audit/export").await.text.into_bytes();
+    let (keys, signer) = (evidence::trusted(&door.app), evidence::signer(&door.app).unwrap());
+    let trusted = keys.clone();
+    let (log, made) = (door.app.store.audit_log_id().await.unwrap(), door.app.now());
+    let anchored = |time| {
+        let (node, keys) = ("n".to_owned(), Vec::new());
+        let jws = signer.state(&Checkpoint { log, seq: 1_000, hash: [7; 32], time, node, keys, endorsement: None });
+        offline::export(&export[..], &trusted, &[jws]).unwrap()
+    };
+    let later = anchored(made.plus(Duration::from_secs(1)));
+    assert_eq!((later.flaw, later.anchors), (None, 0));
+    assert!(later.unchecked.iter().any(|s| s.contains("younger")), "{:?}", later.unchecked);
+    assert_eq!(anchored(made).flaw.unwrap().kind(), "old_backup");
+
+    // The seal is the one line that no digest covers: not even a blank may be put into it.
+    assert_eq!(kind(&export, &keys), None);
+    let text = String::from_utf8(export.clone()).unwrap();
+    for changed in [
+        text.replace("{\"seal\":", "{\"seal\": "),
+        format!("{} \n", text.trim_end()),
+        text.trim_end().to_owned() + "\r\n",
+    ] {
+        assert_eq!(kind(changed.as_bytes(), &keys), Some("changed"));
+    }
+    let csv = door.token("audit").await.get("/api/audit/export?format=csv").await.text;
+    assert!(examine(csv.as_bytes(), &keys).flaw.unwrap().to_string().contains("CSV"));
+}
+
 #[actix_web::test]
 async fn a_filter_makes_an_export_smaller_and_its_seal_still_holds() {
     let door = with_history().await;
@@ -150,6 +183,7 @@ async fn nonsense_is_422_and_names_the_parameter() {
         ("outcome=maybe", "outcome"),
         ("start=yesterday", "start"),
         ("end=2026-13-01", "end"),
+        ("start=2026-02-01&end=2026-02-01", "end"),
         ("cursor=1", "cursor"),
         ("format=csv&format=csv", "format"),
     ] {
@@ -249,16 +283,16 @@ async fn retention_vouches_for_nothing_that_was_not_written() {
     let admin = Arc::new(Identity::at_the_terminal("ann")).acting_as().unwrap();
 
     let mut conn = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
-    let triggers = "SELECT 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'";
-    let triggers: Vec<String> = sqlx::query_scalar(triggers).fetch_all(&mut conn).await.unwrap();
-    for drop in triggers {
-        conn.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
-    }
-    let mut write = async |entries: &[Entry]| {
+    let triggers =
+        "SELECT 'DROP TRIGGER ' || name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'";
+    let triggers: Vec<(String, String)> = sqlx::query_as(triggers).fetch_all(&mut conn).await.unwrap();
+    let (drop, guard): (Vec<_>, Vec<_>) = triggers.into_iter().unzip();
+    conn.execute(sqlx::AssertSqlSafe(drop.join(";"))).await.unwrap();
+    let write = async |conn: &mut sqlx::SqliteConnection, entries: &[Entry]| {
         for e in entries {
             let sql = "UPDATE audit SET actor_name = $1, prev_hash = $2, hash = $3 WHERE seq = $4";
             let query = sqlx::query(sql).bind(&e.actor_name).bind(&e.prev_hash[..]).bind(&e.hash[..]).bind(e.seq);
-            query.execute(&mut conn).await.unwrap();
+            query.execute(&mut *conn).await.unwrap();
         }
     };
     let mut anew = before.clone();
@@ -269,10 +303,13 @@ async fn retention_vouches_for_nothing_that_was_not_written() {
         }
         anew[at].hash = anew[at].computed_hash();
     }
-    write(&anew).await;
+    write(&mut conn, &anew).await;
     let refused = evidence::retain(&door.app, &admin, &Origin::default()).await.unwrap_err().to_string();
     assert!(refused.contains("not whole"), "{refused}");
     assert_eq!(door.app.store.audit_page(&all, 100).await.unwrap(), anew, "nothing was taken out");
-    write(&before).await;
+    write(&mut conn, &before).await;
+    let refused = evidence::retain(&door.app, &admin, &Origin::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("trigger"), "nor while the table has no guard: {refused}");
+    conn.execute(sqlx::AssertSqlSafe(guard.join(";"))).await.unwrap();
     assert_eq!(evidence::retain(&door.app, &admin, &Origin::default()).await.unwrap(), 4);
 }

@@ -37,9 +37,17 @@ each_engine! {
         raw.drop_triggers().await;
         raw.run("UPDATE audit SET actor_name = CAST(x'61ff62' AS TEXT), ip = CAST(x'fe' AS TEXT) WHERE seq = 7").await.unwrap();
         let read = home.store.audit_entry(7).await.unwrap().unwrap();
-        assert_eq!((read.actor_name.as_str(), read.ip.as_deref()), ("a\u{fffd}b", Some("\u{fffd}")));
+        assert_eq!((read.actor_name.as_str(), read.ip.as_deref()), ("a\u{fffd}b\0", Some("\u{fffd}\0")));
         assert_eq!(home.store.audit_page(&Filter::default(), 100).await.unwrap().len(), 60);
         assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 7 }));
+        // Nor do they pass for the character that is shown in their place.
+        raw.run("UPDATE audit SET actor_name = 'ann', ip = NULL WHERE seq = 7").await.unwrap();
+        let mut odd = event(EventName::TokenUsed);
+        odd.actor.name = "\u{fffd}".into();
+        home.store.act(Append { events: vec![odd] }).await.unwrap();
+        assert_eq!(fault(&home.store).await, None);
+        raw.run("UPDATE audit SET actor_name = CAST(x'ff' AS TEXT) WHERE seq = 61").await.unwrap();
+        assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 61 }));
     }
 
     async fn the_table_refuses_to_be_edited(home) {

@@ -131,12 +131,16 @@ pub(in crate::web) fn filter(query: &Query) -> Result<Filter, Problem> {
     if query.text("actor").is_some_and(|a| a.len() > 256 || a.contains('\0')) {
         return Err(Problem::invalid("actor", "expected an id or a name of at most 256 characters"));
     }
+    let (start, end) = (query.parsed::<Moment>("start", WHEN)?, query.parsed::<Moment>("end", WHEN)?);
+    if start.zip(end).is_some_and(|(start, end)| start >= end) {
+        return Err(Problem::invalid("end", "expected a moment after start"));
+    }
     Ok(Filter {
         event: event.map(str::to_owned),
         actor: query.text("actor").map(str::to_owned),
         outcome: outcome.map(str::to_owned),
-        start: query.parsed::<Moment>("start", WHEN)?,
-        end: query.parsed::<Moment>("end", WHEN)?,
+        start,
+        end,
         before: query.parsed::<i64>("cursor", "one that an earlier answer gave")?,
         after: query.parsed::<i64>("after", "the place of an entry")?,
         ..Filter::default()

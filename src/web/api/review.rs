@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{Query, audit::WHEN};
 use crate::{
     actions::review::{self, Change, Chosen, Finding, Holder, KINDS, Review, TokenReview},
-    audit::export,
+    audit::lines,
     domain::{
         identity::{Caller, ReadAudit},
         scope::Scope,
@@ -95,7 +95,7 @@ fn answer<T: serde::Serialize>(
             let answer = HttpResponse::Ok()
                 .content_type(kind)
                 .insert_header(("content-disposition", disposition))
-                .body(export::csv(columns, &rows));
+                .body(lines::csv(columns, &rows));
             Ok(answer)
         }
         Some(_) => Err(Problem::invalid("format", "expected json or csv")),

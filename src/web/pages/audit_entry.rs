@@ -59,7 +59,7 @@ pub(in crate::web) async fn show(
     let neighbour =
         |entry: crate::domain::ledger::Entry| Neighbour { seq: entry.seq, event: entry.event, hash: hex(&entry.hash) };
     let entry = found.entry;
-    let covered = found.covered_by.map(|c| Covered { by: c.kid, seq: c.seq, at: c.time.into() });
+    let covered = found.covered_by.map(|(by, c)| Covered { by, seq: c.seq, at: c.time.into() });
     let page = EntryPage {
         shell: Shell::of(&web, &req, caller.identity(), &format!("Entry {seq}"), "/audit"),
         level: entry.level.clone(),
