@@ -93,7 +93,7 @@ async fn bench(Asked { entries, on_postgres, kept }: Asked) {
     full.store.act(sign).await.expect("committed");
     while full.store.note_times().await.expect("noted") {}
     let slower = if on_postgres { 2.0 } else { 1.0 };
-    let mut rows = appending(&empty.store, &full.store, slower).await;
+    let mut rows = appending(&empty.store, &full.store, entries, slower).await;
     rows.extend(paging(&full.store, entries, slower).await);
     rows.extend(walking(&full.store, trusted, signer, slower).await);
     table::print(&rows);
@@ -167,12 +167,12 @@ async fn fill(store: &Store, entries: i64, signer: &Signer) {
 }
 
 /// Acts a second of so many at once.
-async fn append_rate(store: &Store, at_once: usize) -> f64 {
+async fn append_rate(store: &Store, at_once: usize, entries: i64) -> f64 {
     let begun = Instant::now();
     let one = async || {
         let mut done = 0_u32;
         while begun.elapsed() < MEASURED {
-            store.act(Append { events: vec![event(7)] }).await.expect("committed");
+            store.act(Append { events: vec![event(entries)] }).await.expect("committed");
             done += 1;
         }
         done
@@ -181,14 +181,14 @@ async fn append_rate(store: &Store, at_once: usize) -> f64 {
     f64::from(done) / begun.elapsed().as_secs_f64()
 }
 
-async fn appending(empty: &Store, full: &Store, slower: f64) -> Vec<Row> {
+async fn appending(empty: &Store, full: &Store, entries: i64, slower: f64) -> Vec<Row> {
     let (mut ratios, mut grouped) = (Vec::new(), Vec::new());
     let (mut rate, mut single) = (0.0, 0.0);
     for _ in 0..3 {
-        let (few, many) = (append_rate(empty, TASKS).await, append_rate(full, TASKS).await);
+        let (few, many) = (append_rate(empty, TASKS, entries).await, append_rate(full, TASKS, entries).await);
         ratios.push(few / many);
         rate = many;
-        single = append_rate(full, 1).await;
+        single = append_rate(full, 1, entries).await;
         grouped.push(many / single);
     }
     let value = format!("{rate:.0}/s, {TASKS} at once");

@@ -369,6 +369,11 @@ impl Examiner {
                 "the last {open} entries: no checkpoint covers them yet, so cutting them would not be noticed"
             ));
         }
+        for kid in self.revoked.iter().filter(|kid| self.trusted.contains(kid)) {
+            say(format!(
+                "what the key {kid} signed: the log says that it leaked, so it is not believed, though it is trusted here"
+            ));
+        }
         self.tell_of_anchors(&mut report);
         report
     }

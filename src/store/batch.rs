@@ -122,6 +122,10 @@ impl<'c> Batch<'c> {
         self.conn().await?;
         if !self.entries.is_empty() {
             ledger::insert(self.conn, &self.entries).await?;
+            // Whatever else somebody lets happen in the database: what is recorded is there, or nothing is done.
+            if ledger::head_at_the_end(self.conn).await? != self.head {
+                return Err(StoreError::Damaged("the audit log, which did not keep an entry"));
+            }
         }
         if self.rights_lost && self.engine() == Engine::Postgres {
             self.conn.run(ledger::TELL_OTHERS).await?;

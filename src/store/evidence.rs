@@ -41,9 +41,10 @@ statements! {
     /// The first entry of a stretch for which a tombstone stands all the same.
     UNDEAD = "SELECT seq FROM audit WHERE seq >= $1 AND seq <= $2 AND COALESCE((SELECT last_seq FROM audit_tombstones \
          WHERE first_seq <= audit.seq ORDER BY first_seq DESC LIMIT 1) >= audit.seq, false) ORDER BY seq LIMIT 1";
-    /// A tombstone that begins within another one.
+    /// A tombstone that begins within another one, or is none.
     NESTED = "SELECT first_seq FROM (SELECT first_seq, MAX(last_seq) OVER (ORDER BY first_seq ROWS BETWEEN UNBOUNDED \
-         PRECEDING AND 1 PRECEDING) AS reached FROM audit_tombstones) stones WHERE first_seq <= reached ORDER BY first_seq LIMIT 1";
+         PRECEDING AND 1 PRECEDING) AS reached, last_seq FROM audit_tombstones) stones \
+         WHERE first_seq <= reached OR last_seq < first_seq OR first_seq < 1 ORDER BY first_seq LIMIT 1";
     /// Tombstones that reach into a stretch or touch it.
     TOUCHING = "SELECT first_seq, last_seq, prev_hash, first_hash, last_hash, jws FROM audit_tombstones \
          WHERE last_seq >= $1 AND first_seq <= $2 ORDER BY first_seq";

@@ -1,6 +1,6 @@
 //! The audit log's table: appended by the writer, read in pages by `seq`.
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
     Act, Batch, Store, StoreError,
@@ -47,6 +47,8 @@ pub(super) const TELL_OTHERS: &str =
     "SELECT pg_notify('lokid_rights', (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint::text)";
 /// On PostgreSQL: its own clock, in milliseconds.
 pub(super) const MOMENT: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
+/// On PostgreSQL: the end of the chain, after constraint triggers that wait for the commit.
+const HEAD_AT_THE_END: &str = "SET CONSTRAINTS ALL IMMEDIATE; SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
 /// On PostgreSQL: the microseconds since what was told then.
 pub(super) const SINCE_TOLD: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint - $1";
 
@@ -103,7 +105,6 @@ macro_rules! read_entry {
     ($engine:ident, $row:ty) => {
         impl<'r> sqlx::FromRow<'r, $row> for EntryRow {
             fn from_row(row: &'r $row) -> sqlx::Result<Self> {
-                use sqlx::Row as _;
                 Ok(Self(Entry {
                     seq: row.try_get(0)?,
                     time: Moment::from_millis(row.try_get(1)?),
@@ -139,6 +140,20 @@ pub(super) fn hash_of(bytes: &[u8]) -> Hash {
 pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {
     let row: Option<(i64, Vec<u8>)> = on_conn!(conn, conn => sqlx::query_as(HEAD).fetch_optional(conn).await?);
     Ok(row.map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) }))
+}
+
+/// The head as it will be when the transaction commits: on PostgreSQL what was put off until then happens first.
+pub(super) async fn head_at_the_end(conn: &mut Conn) -> Result<Head, StoreError> {
+    match conn {
+        Conn::Sqlite(_) => head(conn).await,
+        Conn::Postgres(conn) => {
+            let row = sqlx::raw_sql(HEAD_AT_THE_END).fetch_optional(conn).await?;
+            let read = |row: sqlx::postgres::PgRow| {
+                Ok::<_, sqlx::Error>(Head { seq: row.try_get(0)?, hash: hash_of(&row.try_get::<Vec<u8>, _>(1)?) })
+            };
+            Ok(row.map_or(Ok(Head::EMPTY), read)?)
+        }
+    }
 }
 
 static INSERT: Texts = Texts::new(|rows| insert_many("audit", COLUMNS, rows));

@@ -6,27 +6,37 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection as _, SqlStr, SqliteConnection, SqlitePool};
 
-use super::{Store, StoreError, dialect::Db, open::SQLITE};
+use super::{
+    Store, StoreError,
+    dialect::Db,
+    open::{POSTGRES, SQLITE},
+};
 
-/// On SQLite: everything that belongs to the tables of the log.
-const OBJECTS: &str = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL \
-     AND (tbl_name IN ('audit', 'audit_checkpoints', 'audit_tombstones', 'audit_keys') \
-     OR name IN ('audit', 'audit_checkpoints', 'audit_tombstones', 'audit_keys'))";
+/// On SQLite: everything that belongs to the tables of the log, and every trigger and view, for one on another table can
+/// reach them too. Names count in any case.
+const OBJECTS: &str = "SELECT type, lower(name), lower(tbl_name), sql FROM sqlite_schema WHERE sql IS NOT NULL \
+     AND (lower(tbl_name) IN ('audit', 'audit_checkpoints', 'audit_tombstones', 'audit_keys') OR type IN ('trigger', 'view'))";
 /// The version of the tables.
 const VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
-/// On PostgreSQL: what is wrong with them, in words.
-const FAULTS: &str = "WITH log AS (SELECT oid, relname::text AS name, relkind, relrowsecurity, relhassubclass FROM pg_class \
-     WHERE oid IN (to_regclass('audit'), to_regclass('audit_checkpoints'), to_regclass('audit_tombstones'))), \
-     guard(name) AS (VALUES ('audit_is_not_edited'), ('audit_is_not_deleted')) \
-     SELECT 'the trigger ' || t.tgname || ' was added to the table ' || log.name FROM log JOIN pg_trigger t ON t.tgrelid = log.oid \
-         WHERE NOT t.tgisinternal AND t.tgname NOT IN (SELECT name FROM guard) \
-     UNION ALL SELECT 'the trigger ' || name || ' of the table audit is missing or disabled' FROM guard \
-         WHERE NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = to_regclass('audit') AND t.tgname = guard.name \
-         AND t.tgenabled IN ('O', 'A')) \
-     UNION ALL SELECT 'the rule ' || r.rulename || ' was added to the table ' || log.name FROM log JOIN pg_rewrite r ON r.ev_class = log.oid \
-     UNION ALL SELECT 'the table ' || name || ' is not a plain table' FROM log WHERE relkind <> 'r' OR relrowsecurity OR relhassubclass \
-     UNION ALL SELECT 'the table ' || name || ' has lost its primary key' FROM log \
-         WHERE NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = log.oid AND i.indisprimary AND i.indisvalid) \
+/// On PostgreSQL: what is wrong with them, in words. `$1` and `$2` are the bodies of the two guards.
+const FAULTS: &str = "WITH log(name, key) AS (VALUES ('audit', 'PRIMARY KEY (seq)'), \
+     ('audit_checkpoints', 'PRIMARY KEY (seq, hash)'), ('audit_tombstones', 'PRIMARY KEY (first_seq)')), \
+     guard(name, type, body) AS (VALUES ('audit_is_not_edited', 50, $1), ('audit_is_not_deleted', 11, $2)), \
+     trigger AS (SELECT t.oid, t.tgname::text AS name, c.relname::text AS place, EXISTS (SELECT 1 FROM guard \
+         JOIN pg_proc p ON p.oid = t.tgfoid WHERE guard.name = t.tgname AND c.oid = to_regclass('audit') AND guard.type = t.tgtype \
+         AND guard.body = p.prosrc AND t.tgqual IS NULL AND t.tgenabled IN ('O', 'A') AND t.tgconstraint = 0) AS ours \
+         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal \
+         AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('audit'))) \
+     SELECT 'the trigger ' || name || ' of the table audit is missing, disabled or another one' FROM guard \
+         WHERE NOT EXISTS (SELECT 1 FROM trigger WHERE trigger.name = guard.name AND ours) \
+     UNION ALL SELECT 'the trigger ' || name || ' was added to the table ' || place FROM trigger WHERE NOT ours \
+     UNION ALL SELECT 'the table ' || log.name || ' is not a plain table' FROM log LEFT JOIN pg_class c \
+         ON c.oid = to_regclass(log.name) WHERE c.relkind IS DISTINCT FROM 'r' OR c.relrowsecurity OR c.relhassubclass OR c.relispartition \
+     UNION ALL SELECT 'the rule ' || r.rulename || ' was added to the table ' || log.name FROM log \
+         JOIN pg_rewrite r ON r.ev_class = to_regclass(log.name) \
+     UNION ALL SELECT 'the table ' || log.name || ' has lost its primary key' FROM log WHERE NOT EXISTS (SELECT 1 \
+         FROM pg_constraint k JOIN pg_index i ON i.indexrelid = k.conindid WHERE k.conrelid = to_regclass(log.name) \
+         AND pg_get_constraintdef(k.oid) = log.key AND i.indisvalid AND i.indisunique AND i.indpred IS NULL) \
      UNION ALL SELECT 'the column ' || a.attname || ' of the table audit takes NULL' FROM pg_attribute a \
          WHERE a.attrelid = to_regclass('audit') AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull \
          AND a.attname NOT IN ('request_id', 'ip', 'user_agent') ORDER BY 1 LIMIT 1";
@@ -43,10 +53,20 @@ impl Store {
         Box::pin(async {
             match &self.db {
                 Db::Sqlite(pool) => on_sqlite(pool).await,
-                Db::Postgres(pool) => Ok(sqlx::query_scalar(FAULTS).fetch_optional(pool).await?),
+                Db::Postgres(pool) => {
+                    let [edits, deletes] = ["audit_is_append_only", "audit_entry_is_kept"].map(body_of);
+                    Ok(sqlx::query_scalar(FAULTS).bind(edits).bind(deletes).fetch_optional(pool).await?)
+                }
             }
         })
     }
+}
+
+/// The body of a function of PostgreSQL, as the migrations have it.
+fn body_of(function: &str) -> &'static str {
+    let begin = format!("CREATE FUNCTION {function}()");
+    let after = POSTGRES.iter().find_map(|(_, _, sql)| sql.split_once(&begin)).map_or("", |(_, after)| after);
+    after.split("$$").nth(1).unwrap_or_default()
 }
 
 /// Compared with the tables of an empty database.

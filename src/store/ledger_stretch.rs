@@ -22,7 +22,7 @@ use crate::domain::{
 };
 
 /// Entries of one stretch.
-const AT_ONCE: i64 = 512;
+const AT_ONCE: i64 = 1_024;
 
 /// An entry as one text: the lengths of its hashes, its texts, its hashes. A missing text is empty, one that is there
 /// begins with a `+`.

@@ -18,15 +18,17 @@ statements! {
     OF_BLOCKS = "SELECT seq / 1024 AS block, MIN(time), MAX(time) FROM audit WHERE seq >= $1 AND seq < $2 GROUP BY seq / 1024";
     /// One more.
     ADD = "INSERT INTO audit_times (block, earliest, latest) VALUES ($1, $2, $3) ON CONFLICT (block) DO NOTHING";
-    /// How far it is written, and the first and the last block that may hold something between two moments.
-    BETWEEN_TIMES = "SELECT MAX(block), MIN(CASE WHEN latest >= $1 AND earliest < $2 THEN block END), \
-         MAX(CASE WHEN latest >= $1 AND earliest < $2 THEN block END) FROM audit_times";
+    /// Blocks that may hold something between two moments, as stretches of neighbours.
+    BETWEEN_TIMES = "SELECT MIN(block) AS first, MAX(block) FROM (SELECT block, block - ROW_NUMBER() OVER (ORDER BY block) AS stretch \
+         FROM audit_times WHERE latest >= $1 AND earliest < $2 AND block <= $4) fitting GROUP BY stretch ORDER BY first LIMIT $3";
 }
 
 /// Places in a block, as `OF_BLOCKS` says it too.
 const BLOCK: i64 = 1024;
 /// Blocks that one step looks at.
 const STEP: i64 = 64;
+/// Stretches that are looked at one by one; of more, everything between the first and the last is.
+const STRETCHES: i64 = 32;
 
 impl Store {
     /// Writes down the times of some blocks that are full. Answers whether there were any.
@@ -66,13 +68,19 @@ impl Store {
         }
         let start = filter.start.map_or(i64::MIN, Moment::millis);
         let end = filter.end.map_or(i64::MAX, Moment::millis);
-        let row: (Option<i64>, Option<i64>, Option<i64>) =
-            on_db!(&self.db, pool => sqlx::query_as(BETWEEN_TIMES).bind(start).bind(end).fetch_one(pool).await?);
+        let last: (Option<i64>,) = on_db!(&self.db, pool => sqlx::query_as(LAST).fetch_one(pool).await?);
+        // Of those that are noted meanwhile the places are looked at as newer ones.
+        let known = last.0.unwrap_or(i64::MIN);
+        let mut fitting: Vec<(i64, i64)> = on_db!(&self.db, pool => sqlx::query_as(BETWEEN_TIMES).bind(start).bind(end)
+            .bind(STRETCHES + 1).bind(known).fetch_all(pool).await?);
+        if i64::try_from(fitting.len()).unwrap_or(i64::MAX) > STRETCHES {
+            fitting = vec![(fitting[0].0, known)];
+        }
         // Whatever somebody wrote there.
         let begin = |block: i64| block.saturating_mul(BLOCK);
-        let newer = (row.0.map_or(0, |last| begin(last.saturating_add(1))), i64::MAX);
-        let counted = row.1.zip(row.2).map(|(first, last)| (begin(first), begin(last.saturating_add(1)) - 1));
-        let mut places: Vec<(i64, i64)> = counted.into_iter().chain([newer]).collect();
+        let newer = (last.0.map_or(0, |last| begin(last.saturating_add(1))), i64::MAX);
+        let counted = fitting.into_iter().map(|(first, last)| (begin(first), begin(last.saturating_add(1)) - 1));
+        let mut places: Vec<(i64, i64)> = counted.chain([newer]).collect();
         if !(filter.oldest_first || filter.after.is_some()) {
             places.reverse();
         }

@@ -57,7 +57,7 @@ macro_rules! migrations {
     ($($version:literal $name:literal),+ $(,)?) => {
         pub(super) const SQLITE: &[(i64, &str, &str)] =
             &[$(($version, $name, include_str!(concat!("../../migrations/sqlite/", $name, ".sql")))),+];
-        const POSTGRES: &[(i64, &str, &str)] =
+        pub(super) const POSTGRES: &[(i64, &str, &str)] =
             &[$(($version, $name, include_str!(concat!("../../migrations/postgres/", $name, ".sql")))),+];
     };
 }

@@ -72,7 +72,15 @@ impl Store {
     /// When the database cannot say.
     pub async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         let rows: Vec<KeyRow> = on_db!(&self.db, pool => sqlx::query_as(LIST).fetch_all(pool).await?);
-        Ok(rows.into_iter().map(StoredKey::from).collect())
+        let leaked = self.revoked_keys().await?;
+        // A row that somebody put back does not bring a key back that leaked.
+        let known = |mut key: StoredKey| {
+            if leaked.contains(&key.record.kid) {
+                (key.sealed, key.record.revoked) = (None, true);
+            }
+            key
+        };
+        Ok(rows.into_iter().map(StoredKey::from).map(known).collect())
     }
 
     /// As [`Self::signing_keys`], without what is sealed.

@@ -108,6 +108,15 @@ async fn a_revoked_key_is_not_believed_any_more_but_what_retention_took_out_stay
     assert!(!believed(&door.app).await.contains(&stolen.kid().to_owned()));
     refuse(&door.app, 1).await;
     assert!(!believed(&door.app).await.contains(&stolen.kid().to_owned()), "nor does it come back");
+    let mut conn = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    let back = "UPDATE signing_keys SET gone_at = NULL, gone_because = '', active_at = 9, sealed = \
+        (SELECT sealed FROM signing_keys WHERE sealed IS NOT NULL) WHERE kid = $1";
+    sqlx::query(back).bind(stolen.kid()).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let record =
+        door.app.store.signing_keys().await.unwrap().into_iter().find(|k| k.record.kid == stolen.kid()).unwrap();
+    assert_eq!((record.sealed, record.record.revoked), (None, true), "not when its row is put back either");
+    assert!(!believed(&door.app).await.contains(&stolen.kid().to_owned()));
 
     bury(&file, report.covered_to - 1, &stolen).await;
     let found = examine(&door.app).await.flaw.unwrap();

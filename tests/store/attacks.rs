@@ -64,6 +64,40 @@ each_engine! {
         assert_eq!(shape(&notary, &home.store).await, None);
     }
 
+    /// It lets the entry in and takes it out again, with a tombstone for a moment, so that the guard lets it.
+    async fn an_act_whose_entry_is_taken_out_again_before_the_commit_fails(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        let take_out = "INSERT INTO audit_tombstones SELECT seq, seq, prev_hash, hash, hash, '' FROM audit WHERE actor_name = 'eve'; \
+            DELETE FROM audit WHERE actor_name = 'eve'; DELETE FROM audit_tombstones WHERE jws = '';";
+        let attempts = match home.store.engine() {
+            // A table's name is the same in any case.
+            Engine::Sqlite => vec![(format!("CREATE TRIGGER zz AFTER INSERT ON AUDIT BEGIN {take_out} END"), "DROP TRIGGER zz")],
+            Engine::Postgres => {
+                raw.run(&format!("CREATE FUNCTION zz() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {take_out} RETURN NULL; END $$"))
+                    .await.unwrap();
+                let on = |what: &str| format!("CREATE {what} FOR EACH ROW EXECUTE FUNCTION zz()");
+                vec![
+                    (on("TRIGGER zz AFTER INSERT ON audit"), "DROP TRIGGER zz ON audit"),
+                    // One that waits for the commit.
+                    (on("CONSTRAINT TRIGGER zz AFTER INSERT ON audit DEFERRABLE INITIALLY DEFERRED"), "DROP TRIGGER zz ON audit"),
+                ]
+            }
+        };
+        let eve = || NewEvent::new(at(9), EventName::TokenCreated, Actor::new(ActorKind::Person, "eve", "eve"));
+        for (swallow, spit) in attempts {
+            raw.run(&swallow).await.unwrap();
+            let head = home.store.audit_head().await.unwrap();
+            assert!(home.store.act(Append { events: vec![eve()] }).await.is_err(), "{swallow}");
+            assert_eq!(home.store.audit_head().await.unwrap(), head);
+            assert!(shape(&notary, &home.store).await.unwrap().contains("the trigger zz was added"), "{swallow}");
+            raw.run(spit).await.unwrap();
+            assert_eq!(shape(&notary, &home.store).await, None);
+        }
+        home.store.act(Append { events: vec![eve()] }).await.unwrap();
+        assert_eq!(shape(&notary, &home.store).await, None);
+    }
+
     async fn a_table_that_was_built_anew_or_lost_its_guard_is_named(home) {
         let notary = signed_log(&home).await;
         let mut raw = home.behind_its_back().await;
@@ -81,14 +115,23 @@ each_engine! {
             assert!(shape(&notary, &home.store).await.is_some());
         } else {
             raw.run("ALTER TABLE audit ENABLE TRIGGER audit_is_not_edited").await.unwrap();
+            // One on another table reaches it too.
+            raw.run("CREATE TRIGGER zz AFTER INSERT ON tokens EXECUTE FUNCTION audit_is_append_only()").await.unwrap();
+            assert!(shape(&notary, &home.store).await.unwrap().contains("the trigger zz was added to the table tokens"));
+            raw.run("DROP TRIGGER zz ON tokens").await.unwrap();
             assert_eq!(shape(&notary, &home.store).await, None);
             raw.run("ALTER TABLE audit ALTER COLUMN reason DROP NOT NULL").await.unwrap();
             assert!(shape(&notary, &home.store).await.unwrap().contains("the column reason"));
             raw.run("ALTER TABLE audit ALTER COLUMN reason SET NOT NULL").await.unwrap();
             raw.run("ALTER TABLE audit DROP CONSTRAINT audit_pkey").await.unwrap();
             assert!(shape(&notary, &home.store).await.unwrap().contains("primary key"));
-            raw.run("ALTER TABLE audit ADD PRIMARY KEY (seq)").await.unwrap();
+            raw.run("ALTER TABLE audit ADD PRIMARY KEY (seq, reason)").await.unwrap();
+            assert!(shape(&notary, &home.store).await.unwrap().contains("primary key"));
+            raw.run("ALTER TABLE audit DROP CONSTRAINT audit_pkey; ALTER TABLE audit ADD PRIMARY KEY (seq)").await.unwrap();
             assert_eq!(shape(&notary, &home.store).await, None);
+            let gutted = "CREATE OR REPLACE FUNCTION audit_entry_is_kept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$";
+            raw.run(gutted).await.unwrap();
+            assert!(shape(&notary, &home.store).await.unwrap().contains("audit_is_not_deleted"));
         }
     }
 
@@ -115,6 +158,9 @@ each_engine! {
         assert_eq!(notary.flaw(&home.store).await, Some(("inserted", 4)));
         raw.run("DELETE FROM audit WHERE seq = 4").await.unwrap();
         assert_eq!(notary.flaw(&home.store).await, None);
+        raw.run("INSERT INTO audit_tombstones SELECT 12, 11, prev_hash, hash, hash, 'a.b.c' FROM audit WHERE seq = 10").await.unwrap();
+        assert_eq!(notary.flaw(&home.store).await, Some(("forged", 12)));
+        raw.run("DELETE FROM audit_tombstones WHERE first_seq = 12").await.unwrap();
         // Nor does one that lies behind the end wait for its entries.
         raw.run("INSERT INTO audit_tombstones SELECT 2000, 3000, prev_hash, hash, hash, 'a.b.c' FROM audit WHERE seq = 10").await.unwrap();
         assert_eq!(notary.flaw(&home.store).await, Some(("forged", 2000)));

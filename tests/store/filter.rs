@@ -152,6 +152,16 @@ each_engine! {
         }
         let mut raw = home.behind_its_back().await;
         assert_eq!(raw.number("SELECT COUNT(*) FROM audit_times").await, 3);
+        // More stretches of blocks than are looked at one by one.
+        let everything = format!("{}, {}", i64::MIN + 1, i64::MAX);
+        let blocks: Vec<_> = std::iter::once(3).chain((0..40).map(|n| 10 + 2 * n)).map(|block| format!("({block}, {everything})")).collect();
+        let filter = Filter { start: Some(at(400)), end: Some(at(420)), ..Filter::default() };
+        let before = home.store.audit_page(&filter, 100).await.unwrap();
+        for (few, blocks) in [(true, &blocks[..5]), (false, &blocks[5..])] {
+            raw.run(&format!("INSERT INTO audit_times VALUES {}", blocks.join(", "))).await.unwrap();
+            assert_eq!(home.store.audit_page(&filter, 100).await.unwrap(), before, "few: {few}");
+        }
+        raw.run("DELETE FROM audit_times WHERE block > 2").await.unwrap();
         assert_eq!(raw.number("SELECT earliest FROM audit_times WHERE block = 1").await, all.iter().filter(|e| e.seq / 1024 == 1).map(|e| e.time.millis()).min().unwrap());
     }
 
