@@ -18,7 +18,8 @@ const OBJECTS: &str = "SELECT type, lower(name), lower(tbl_name), sql FROM sqlit
      AND (lower(tbl_name) IN ('audit', 'audit_checkpoints', 'audit_tombstones', 'audit_keys') OR type IN ('trigger', 'view'))";
 /// The version of the tables.
 const VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
-/// On PostgreSQL: what is wrong with them, in words. `$1` and `$2` are the bodies of the two guards.
+/// On PostgreSQL: what is wrong with them, in words. `$1` and `$2` are the bodies of the two guards, `$3` the tables that
+/// lokid writes to: a trigger on any of them can reach the log's, and others are not ours to judge.
 const FAULTS: &str = "WITH log(name, key) AS (VALUES ('audit', 'PRIMARY KEY (seq)'), \
      ('audit_checkpoints', 'PRIMARY KEY (seq, hash)'), ('audit_tombstones', 'PRIMARY KEY (first_seq)')), \
      guard(name, type, body) AS (VALUES ('audit_is_not_edited', 50, $1), ('audit_is_not_deleted', 11, $2)), \
@@ -26,7 +27,7 @@ const FAULTS: &str = "WITH log(name, key) AS (VALUES ('audit', 'PRIMARY KEY (seq
          JOIN pg_proc p ON p.oid = t.tgfoid WHERE guard.name = t.tgname AND c.oid = to_regclass('audit') AND guard.type = t.tgtype \
          AND guard.body = p.prosrc AND t.tgqual IS NULL AND t.tgenabled IN ('O', 'A') AND t.tgconstraint = 0) AS ours \
          FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal \
-         AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('audit'))) \
+         AND c.oid IN (SELECT to_regclass(ours) FROM unnest($3) ours)) \
      SELECT 'the trigger ' || name || ' of the table audit is missing, disabled or another one' FROM guard \
          WHERE NOT EXISTS (SELECT 1 FROM trigger WHERE trigger.name = guard.name AND ours) \
      UNION ALL SELECT 'the trigger ' || name || ' was added to the table ' || place FROM trigger WHERE NOT ours \
@@ -55,7 +56,7 @@ impl Store {
                 Db::Sqlite(pool) => on_sqlite(pool).await,
                 Db::Postgres(pool) => {
                     let [edits, deletes] = ["audit_is_append_only", "audit_entry_is_kept"].map(body_of);
-                    Ok(sqlx::query_scalar(FAULTS).bind(edits).bind(deletes).fetch_optional(pool).await?)
+                    Ok(sqlx::query_scalar(FAULTS).bind(edits).bind(deletes).bind(tables()).fetch_optional(pool).await?)
                 }
             }
         })
@@ -67,6 +68,12 @@ fn body_of(function: &str) -> &'static str {
     let begin = format!("CREATE FUNCTION {function}()");
     let after = POSTGRES.iter().find_map(|(_, _, sql)| sql.split_once(&begin)).map_or("", |(_, after)| after);
     after.split("$$").nth(1).unwrap_or_default()
+}
+
+/// Every table of PostgreSQL that the migrations make.
+fn tables() -> Vec<String> {
+    let of = |sql: &'static str| sql.split("CREATE TABLE ").skip(1).filter_map(|rest| rest.split([' ', '(']).next());
+    POSTGRES.iter().flat_map(|(_, _, sql)| of(sql)).map(str::to_owned).collect()
 }
 
 /// Compared with the tables of an empty database.

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
@@ -117,7 +117,7 @@ pub(super) async fn prepare(path: &Path, is_server: bool) -> Result<SqliteConnec
         }
         _ => OpenError::Connect { name: name.clone(), source },
     };
-    let mut conn = SqliteConnection::connect_with(&options(path)).await.map_err(damaged)?;
+    let mut conn = connect(path).await.map_err(damaged)?;
     if length.is_some_and(|l| (1..=CHECKED_WHOLE).contains(&l)) {
         let verdict: String =
             sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await.map_err(damaged)?;
@@ -127,15 +127,36 @@ pub(super) async fn prepare(path: &Path, is_server: bool) -> Result<SqliteConnec
     }
     // A command beside the server leaves the log to it.
     if is_server {
-        settle(&mut conn).await.or_else(|e| if is_full_or_read_only(&e) { Ok(()) } else { Err(damaged(e)) })?;
+        // Nor does one that is opening the log right now: it looks where the log is sound.
+        let goes_on = |e: &sqlx::Error| is_full_or_read_only(e) || is_busy(e);
+        settle(&mut conn).await.or_else(|e| if goes_on(&e) { Ok(()) } else { Err(damaged(e)) })?;
     }
     Ok(conn)
 }
 
+/// Processes that begin to write a log beside the file at the same moment refuse each other at once, whatever the timeout.
+async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
+    let begun = Instant::now();
+    loop {
+        match SqliteConnection::connect_with(&options(path)).await {
+            Err(e) if is_busy(&e) && begun.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(10)).await,
+            connected => return connected,
+        }
+    }
+}
+
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
+    code.map(|code| code & 0xff)
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(5)
+}
+
 /// Such a disk must not keep a sound database from opening; nothing can be added to its log either.
 fn is_full_or_read_only(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 8 | 13))
+    matches!(primary_code(error), Some(8 | 13))
 }
 
 /// Writes what stands in the log into the file itself, and begins the log anew. To be done before something is added to a
