@@ -153,7 +153,10 @@ pub async fn entry(app: &App, _: &Caller<ReadAudit>, seq: i64) -> Result<Neighbo
     let entry = found.ok_or_else(|| ActError::NotFound { what: "entry", which: seq.to_string() })?;
     let (before, behind) = (store.audit_entry(seq - 1).await?, store.audit_entry(seq.saturating_add(1)).await?);
     // Where no neighbour stands, a tombstone does, or the log ends.
-    let stones = store.tombstones(seq.saturating_sub(2), seq.saturating_add(1)).await?;
+    let stones = match (&before, &behind) {
+        (Some(_), Some(_)) => Vec::new(),
+        _ => store.tombstones(seq.saturating_sub(2), seq.saturating_add(1)).await?,
+    };
     let stone = |fits: &dyn Fn(&Hole) -> bool| stones.iter().any(|stone| fits(&stone.hole));
     let follows = match &before {
         Some(before) => before.hash == entry.prev_hash,

@@ -1,8 +1,11 @@
 //! Looks at a log entry by entry, wherever it lies, and compares it with what was signed about it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use super::flaw::{Flaw, Report};
+use super::{
+    flaw::{Flaw, Report},
+    outside::Outside,
+};
 use crate::{
     domain::{
         chain::{Fault, Walk},
@@ -19,17 +22,17 @@ use crate::{
 
 /// Where something signed was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Witness {
+pub(super) enum Witness {
     Table,
     Anchor,
 }
 
 /// What somebody signed about a place.
 #[derive(Debug, Clone)]
-struct Expected {
-    checkpoint: Checkpoint,
-    kid: String,
-    witness: Witness,
+pub(super) struct Expected {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) kid: String,
+    pub(super) witness: Witness,
 }
 
 /// Looks at a log entry by entry.
@@ -43,7 +46,7 @@ pub(super) struct Examiner {
     /// Of each key that signed checkpoints how far they reach, in the order of the first ones.
     covers: Vec<(String, i64)>,
     log: Option<Hash>,
-    anchors: Vec<Expected>,
+    outside: Outside,
     table: Vec<Expected>,
     /// Where the log differs from what was signed: the first place for each witness and key.
     differing: Vec<Expected>,
@@ -52,15 +55,6 @@ pub(super) struct Examiner {
     tombs: HashMap<String, i64>,
     /// Keys that the log itself says leaked.
     revoked: HashSet<String>,
-    bad_anchors: u64,
-    /// Those of places that retention took out.
-    gone_anchors: u64,
-    /// Those that are younger than the export.
-    younger_anchors: u64,
-    /// Who signed each of the others.
-    anchors_of: HashMap<String, u64>,
-    /// Keys that signed an anchor and are known nowhere.
-    anchored_by: BTreeSet<String>,
     filtered: bool,
     sealed: bool,
     report: Report,
@@ -84,49 +78,23 @@ impl Examiner {
             sealed_by: None,
             unchecked: Vec::new(),
         };
-        let mut examiner = Self {
+        Self {
             walk: Walk::from_the_start(),
+            outside: Outside::read(anchors, &all),
             known: all,
             trusted,
             vouched: HashSet::new(),
             covers: Vec::new(),
             log: None,
-            anchors: Vec::new(),
             table: Vec::new(),
             differing: Vec::new(),
             signers: HashMap::new(),
             tombs: HashMap::new(),
             revoked: HashSet::new(),
-            bad_anchors: 0,
-            gone_anchors: 0,
-            younger_anchors: 0,
-            anchors_of: HashMap::new(),
-            anchored_by: BTreeSet::new(),
             filtered: false,
             sealed: true,
             report,
-        };
-        examiner.read_anchors(anchors);
-        examiner
-    }
-
-    fn read_anchors(&mut self, anchors: &[String]) {
-        for jws in anchors {
-            match self.known.check::<Checkpoint>(Checkpoint::TYP, jws) {
-                Signed::By(kid, checkpoint) => {
-                    *self.anchors_of.entry(kid.clone()).or_default() += 1;
-                    self.anchors.push(Expected { checkpoint, kid, witness: Witness::Anchor });
-                }
-                Signed::Unknown(kid) => {
-                    self.bad_anchors += 1;
-                    self.anchored_by.insert(kid);
-                }
-                Signed::Bad => self.bad_anchors += 1,
-            }
         }
-        // The last one is taken first.
-        self.anchors.sort_by_key(|e| std::cmp::Reverse(e.checkpoint.seq));
-        self.report.anchors = self.anchors.len() as u64;
     }
 
     /// What the table of checkpoints says of places that are still to come, in order.
@@ -251,11 +219,11 @@ impl Examiner {
     /// Compares the place that was just passed with what was signed about it.
     fn compare(&mut self) {
         let head = self.walk.head();
-        for list in [&mut self.anchors, &mut self.table] {
+        for list in [&mut self.outside.ahead, &mut self.table] {
             while let Some(expected) = list.pop_if(|e| e.checkpoint.seq <= head.seq) {
                 // Of places within a stretch that is gone nothing can be said.
                 if expected.checkpoint.seq < head.seq && expected.witness == Witness::Anchor {
-                    self.gone_anchors += 1;
+                    self.outside.gone += 1;
                 }
                 let differs = expected.checkpoint.seq == head.seq && expected.checkpoint.hash != head.hash;
                 let is_first = !self.differing.iter().any(|d| d.witness == expected.witness && d.kid == expected.kid);
@@ -293,9 +261,7 @@ impl Examiner {
 
     /// An export that was made at a moment, of a log that ended there: what was anchored later says nothing of it.
     pub(super) fn ends_at(&mut self, seq: i64, made: Moment) {
-        let before = self.anchors.len();
-        self.anchors.retain(|anchor| anchor.checkpoint.seq <= seq || anchor.checkpoint.time <= made);
-        self.younger_anchors = (before - self.anchors.len()) as u64;
+        self.outside.end_at(seq, made);
     }
 
     /// An export without a signature.
@@ -327,7 +293,7 @@ impl Examiner {
         if let Some(signed) = beyond(&self.table) {
             return Some(Flaw::CutTail { seq, signed });
         }
-        if let Some(signed) = beyond(&self.anchors) {
+        if let Some(signed) = beyond(&self.outside.ahead) {
             return Some(Flaw::OldBackup { seq, signed });
         }
         if self.trusted.names().is_empty() {
@@ -336,7 +302,7 @@ impl Examiner {
         let stranger = |(kid, seq): &(&String, &i64)| !self.is_believed(kid) && **seq > covered_to;
         // A name that is vouched for is not enough without the key that checks the signature.
         // Nothing in the log vouches for it either: the log that was anchored is not this one.
-        if let Some(kid) = self.anchored_by.iter().find(|kid| !self.is_believed(kid)) {
+        if let Some(kid) = self.outside.strangers.iter().find(|kid| !self.is_believed(kid)) {
             return Some(Flaw::WrongKeys { seq: 1, kid: kid.clone(), trusted: self.trusted.names().join(", ") });
         }
         let of_tombs = self.tombs.iter().find(|(kid, _)| !(self.is_believed(kid) && self.known.contains(kid)));
@@ -374,31 +340,7 @@ impl Examiner {
                 "what the key {kid} signed: the log says that it leaked, so it is not believed, though it is trusted here"
             ));
         }
-        self.tell_of_anchors(&mut report);
+        self.outside.tell(&mut report, self.filtered, |kid| self.is_believed(kid));
         report
-    }
-
-    /// How many anchors were compared, and what the others are.
-    fn tell_of_anchors(&self, report: &mut Report) {
-        let of_strangers = self.anchors_of.iter().filter(|(kid, _)| !self.is_believed(kid));
-        let of_strangers: u64 = of_strangers.map(|(_, anchors)| anchors).sum();
-        let compared = report.anchors.saturating_sub(of_strangers + self.gone_anchors + self.younger_anchors);
-        report.anchors = if self.filtered { 0 } else { compared };
-        let mut say = |sentence: String| report.unchecked.push(sentence);
-        if self.filtered || compared == 0 {
-            say("a restored backup: there is no anchor outside the database to compare with".into());
-        }
-        if self.gone_anchors > 0 {
-            say(format!("{} anchors: retention took out what they vouch for", self.gone_anchors));
-        }
-        if self.younger_anchors > 0 {
-            say(format!("{} anchors: they are younger than this export", self.younger_anchors));
-        }
-        if of_strangers > 0 {
-            say(format!("{of_strangers} anchors: nothing vouches for the key that signed them"));
-        }
-        if self.bad_anchors > 0 {
-            say(format!("{} lines of the anchor file: no known key signed them", self.bad_anchors));
-        }
     }
 }

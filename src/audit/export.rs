@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    aside,
     lines::{COLUMNS, csv_record, json_line},
+    look_at,
 };
 use crate::{
     domain::{
@@ -132,9 +132,9 @@ impl Export {
             State::Entries => {
                 let read = match self.ahead.take() {
                     Some(read) => read,
-                    None => self.store.packed_stretch(&self.behind(self.last)).await?,
+                    None => self.store.read_stretch(self.behind(self.last)).await?,
                 };
-                let last = read.last_seq();
+                let last = read.last;
                 let end = last.unwrap_or(self.until.seq);
                 let stones = if self.wanted.filter.is_open() && self.wanted.format == Format::Jsonl {
                     self.store.tombstones(self.last, end).await?
@@ -186,16 +186,17 @@ impl Export {
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let (wanted, mut digest) = (self.wanted.clone(), self.digest.clone());
-        let is_last = read.last_seq().is_none();
-        let work = move || {
+        let is_last = read.last.is_none();
+        let write = move |entries: &[View<'_>]| {
             let mut text = Vec::new();
-            let count = written(&read.views(), &stones, &wanted, &mut text);
+            let count = written(entries, &stones, &wanted, &mut text);
             digest.update(&text);
             (text, count, digest)
         };
         let behind = self.behind(self.last);
-        let next = async { if is_last { Ok(None) } else { self.store.packed_stretch(&behind).await.map(Some) } };
-        let ((text, count, digest), next) = tokio::join!(aside(work), next);
+        let next = async { if is_last { Ok(None) } else { self.store.read_stretch(behind).await.map(Some) } };
+        let (written, next) = tokio::join!(look_at(&self.store, read, write), next);
+        let (text, count, digest) = written?;
         (self.ahead, self.digest) = (next?, digest);
         self.count += count;
         *out = text;

@@ -8,6 +8,7 @@ pub mod export;
 mod flaw;
 pub mod lines;
 pub mod offline;
+mod outside;
 pub mod sink;
 pub mod verify;
 
@@ -24,9 +25,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     domain::{
         event::{Actor, EventName, NewEvent, Outcome},
+        ledger::{Entry, View},
         time::Clock,
     },
-    store::{Store, ledger::Append},
+    store::{Store, StoreError, ledger::Append, ledger_stretch::Stretch},
 };
 
 /// Events in one commit.
@@ -140,5 +142,27 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+/// Looks at a stretch there. What does not add up is read once more, column by column.
+async fn look_at<T: Send + 'static>(
+    store: &Store,
+    read: Stretch,
+    look: impl FnOnce(&[View<'_>]) -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    let looked = aside(move || {
+        if let Some(views) = read.views() {
+            return Ok(look(&views));
+        }
+        Err(Box::new((read.asked, look)))
+    });
+    match looked.await {
+        Ok(found) => Ok(found),
+        Err(again) => {
+            let (asked, look) = *again;
+            let entries = store.audit_stretch(&asked).await?;
+            Ok(aside(move || look(&entries.iter().map(Entry::view).collect::<Vec<_>>())).await)
+        }
     }
 }

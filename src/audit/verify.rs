@@ -7,7 +7,7 @@
 //! tail, a replaced log and a restored backup apart.
 
 pub use super::flaw::{Flaw, Report};
-use super::{aside, examiner::Examiner};
+use super::{examiner::Examiner, look_at};
 use crate::{
     domain::{chain::Fault, ledger::View},
     keys::verify::PublicKeys,
@@ -39,16 +39,16 @@ pub async fn watched(
     mut goes_on: impl FnMut(i64) -> bool,
 ) -> Result<Option<Report>, StoreError> {
     let mut examiner = Examiner::new(trusted, &store.evidence_keys().await?, anchors);
-    let mut filter = Filter::default();
-    let mut read = store.packed_stretch(&filter).await?;
+    let behind = |seq| Filter { after: Some(seq), ..Filter::default() };
+    let mut read = store.read_stretch(Filter::default()).await?;
     loop {
-        let Some(last) = read.last_seq() else {
+        let Some(last) = read.last else {
             // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
             let head = examiner.head().seq;
             let beyond = store.checkpoints(head - 1, i64::MAX).await?;
             if !beyond.is_empty() {
-                read = store.packed_stretch(&filter).await?;
-                if read.last_seq().is_some() {
+                read = store.read_stretch(read.asked).await?;
+                if read.last.is_some() {
                     continue;
                 }
             }
@@ -65,20 +65,19 @@ pub async fn watched(
         if !goes_on(after) {
             return Ok(None);
         }
-        let stones = store.tombstones(after, last).await?;
+        let (stones, rows) = tokio::try_join!(store.tombstones(after, last), store.checkpoints(after, last))?;
         // What a tombstone stands for went in the same commit, so nothing can be read of it now.
         let undead = if stones.is_empty() { None } else { store.undead_entry(after + 1, last).await? };
         if let Some(seq) = undead {
             return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
         }
-        let rows = store.checkpoints(after, last).await?;
-        filter.after = Some(last);
-        let look = move || {
-            let looked = stretch(&mut examiner, &read.views(), &stones, rows);
+        let look = move |entries: &[View<'_>]| {
+            let looked = stretch(&mut examiner, entries, &stones, rows);
             (examiner, looked)
         };
         // The database reads the next stretch meanwhile.
-        let (looked, next) = tokio::join!(aside(look), store.packed_stretch(&filter));
+        let (looked, next) = tokio::join!(look_at(store, read, look), store.read_stretch(behind(last)));
+        let looked = looked?;
         examiner = looked.0;
         if let Err(flaw) = looked.1 {
             return Ok(Some(examiner.broken(flaw)));

@@ -16,6 +16,7 @@ mod ledger_filter;
 mod ledger_shape;
 pub mod ledger_stretch;
 mod ledger_times;
+mod ledger_walk;
 mod node_name;
 pub mod nodes;
 mod open;

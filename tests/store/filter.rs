@@ -96,6 +96,9 @@ each_engine! {
         let all = fill(&home.store).await;
         for whole in combinations().into_iter().filter(|filter| filter.before.is_none() && filter.after.is_none()) {
             let expected: Vec<_> = all.iter().filter(|entry| holds(&whole, entry)).map(|entry| entry.seq).collect();
+            // As an export chooses.
+            let fitting: Vec<_> = all.iter().filter(|entry| whole.fits(&entry.view())).map(|entry| entry.seq).collect();
+            assert_eq!(fitting, expected, "{whole:?}");
             for upwards in [true, false] {
                 let mut seen = Vec::new();
                 let mut page = Filter { after: upwards.then_some(0), ..whole.clone() };
