@@ -157,7 +157,8 @@ fn next_line<'l>(lines: &mut &'l [u8]) -> Option<View<'l>> {
 
 impl<'l> Entry<'l> for Line<'l> {
     fn number(&mut self) -> Option<i64> {
-        self.text()?.parse().ok()
+        // A place or a time that is no number cannot have been hashed.
+        Some(self.text()?.parse().unwrap_or(i64::MIN))
     }
 
     fn text(&mut self) -> Option<&'l str> {

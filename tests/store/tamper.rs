@@ -1,7 +1,9 @@
 //! The audit log when somebody with the database's password tampers with it: refused, or found.
 
 use lokid::{
+    audit::verify::{self, Flaw},
     domain::{chain::Fault, event::EventName},
+    keys::verify::PublicKeys,
     store::{
         Engine, Store,
         ledger::{Append, Filter},
@@ -21,10 +23,18 @@ async fn filled(home: &Home) -> Raw {
 }
 
 async fn fault(store: &Store) -> Option<Fault> {
-    store.walk_audit().await.unwrap().err().map(|(head, fault)| {
+    let walked = store.walk_audit().await.unwrap().err().map(|(head, fault)| {
         assert!(head.seq < fault.seq().max(1), "the walk went past the fault: {head:?} {fault}");
         fault
-    })
+    });
+    assert_eq!(examined(store).await, walked.clone().map(Flaw::from));
+    walked
+}
+
+/// What an examination says, which reads the log in another way; but for the tables, which lost their guards here.
+async fn examined(store: &Store) -> Option<Flaw> {
+    let report = verify::database(store, PublicKeys::default(), &[]).await.unwrap();
+    report.flaw.filter(|flaw| flaw.seq().is_some())
 }
 
 each_engine! {
