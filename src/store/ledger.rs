@@ -86,8 +86,14 @@ impl From<EntryRow> for Entry {
 /// U+0000 at its end, which no text that lokid stores holds, so that it cannot pass for one.
 macro_rules! lossy {
     (Sqlite, $row:expr, $at:expr) => {{
+        use sqlx::ValueRef as _;
         let value = $row.try_get_raw($at)?;
-        let bytes = <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).map_err(sqlx::Error::Decode)?;
+        // Nor is a text that is missing where one has to be one of lokid's.
+        let bytes = if value.is_null() {
+            &b"\0"[..]
+        } else {
+            <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).map_err(sqlx::Error::Decode)?
+        };
         std::str::from_utf8(bytes).map_or_else(|_| format!("{}\0", String::from_utf8_lossy(bytes)), str::to_owned)
     }};
     (Postgres, $row:expr, $at:expr) => {

@@ -22,9 +22,11 @@ use crate::domain::{
 
 /// An entry as a line: the lengths of the hashes, the texts, the hashes. Between them stands U+0000, which no text that
 /// lokid stores holds (`domain::ledger::storable`). A missing text is empty, and one that is there begins with a `+`.
-const LINE: &str = "SELECT seq, concat_ws(x'00', octet_length(prev_hash), octet_length(hash), seq, time, event, level, \
-     actor_kind, actor_id, actor_name, resource_kind, resource_id, outcome, reason, coalesce('+' || request_id, ''), \
-     coalesce('+' || ip, ''), coalesce('+' || user_agent, ''), node, details, prev_hash, hash) AS line FROM audit";
+/// Not `concat_ws`, which leaves out the separator of a text that is NULL, so that two could pass for three.
+const LINE: &str = "SELECT seq, concat(octet_length(prev_hash), x'00', octet_length(hash), x'00', seq, x'00', time, x'00', \
+     event, x'00', level, x'00', actor_kind, x'00', actor_id, x'00', actor_name, x'00', resource_kind, x'00', \
+     resource_id, x'00', outcome, x'00', reason, x'00', '+' || request_id, x'00', '+' || ip, x'00', \
+     '+' || user_agent, x'00', node, x'00', details, x'00', prev_hash, x'00', hash) AS line FROM audit";
 /// How such a line begins when its hashes have the right lengths.
 const WHOLE: &[u8] = b"32\x0032\0";
 

@@ -194,7 +194,7 @@ async fn streams_are_bounded_in_number_and_end_with_the_server() {
 #[actix_web::test]
 async fn a_reader_that_does_not_read_is_cut_off_and_others_go_on() {
     let script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 8000000";
-    let door = open(script, &[("LOKI_LIMITS_UNREAD_TIMEOUT", "2s"), ("LOKI_LIMITS_EVENT_STREAMS", "4")]).await;
+    let door = open(script, &[("LOKI_LIMITS_UNREAD_TIMEOUT", "5s"), ("LOKI_LIMITS_EVENT_STREAMS", "4")]).await;
     let operator = door.token("control").await;
     let stuck = std::net::TcpStream::connect(("127.0.0.1", door.port)).unwrap();
     let request = format!(

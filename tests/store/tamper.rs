@@ -60,6 +60,21 @@ each_engine! {
         assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 61 }));
     }
 
+    /// Where a text is missing, another one that holds two must not pass for both.
+    async fn two_texts_in_one_column_are_found(home) {
+        let mut raw = filled(&home).await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.drop_triggers().await;
+        raw.run("ALTER TABLE audit RENAME TO old; CREATE TABLE audit AS SELECT * FROM old; DROP TABLE old").await.unwrap();
+        assert_eq!(fault(&home.store).await, None);
+        raw.run("UPDATE audit SET resource_id = resource_id || char(0) || outcome, outcome = NULL WHERE seq = 7").await.unwrap();
+        assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 7 }));
+        raw.run("UPDATE audit SET resource_id = '', outcome = 'success' WHERE seq = 7").await.unwrap();
+        assert_eq!(fault(&home.store).await, None);
+    }
+
     async fn the_table_refuses_to_be_edited(home) {
         let mut raw = filled(&home).await;
         let copy = "INTO audit SELECT 7, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, \
