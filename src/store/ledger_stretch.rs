@@ -103,34 +103,34 @@ fn take<'l>(bytes: &mut &'l [u8], length: usize) -> Option<&'l [u8]> {
 /// What does not add up.
 struct Odd;
 
-/// Columns one after another, in the order of the table.
-trait Entry<'l> {
+/// The fields of an entry one after another, in the order of the table.
+trait Fields<'l> {
     fn number(&mut self) -> Option<i64>;
     fn text(&mut self) -> Option<&'l str>;
     fn optional(&mut self) -> Result<Option<&'l str>, Odd>;
     fn hash(&mut self) -> Option<Hash>;
 }
 
-fn view<'l>(columns: &mut impl Entry<'l>) -> Option<View<'l>> {
+fn view<'l>(fields: &mut impl Fields<'l>) -> Option<View<'l>> {
     Some(View {
-        seq: columns.number()?,
-        time: Moment::from_millis(columns.number()?),
-        event: columns.text()?,
-        level: columns.text()?,
-        actor_kind: columns.text()?,
-        actor_id: columns.text()?,
-        actor_name: columns.text()?,
-        resource_kind: columns.text()?,
-        resource_id: columns.text()?,
-        outcome: columns.text()?,
-        reason: columns.text()?,
-        request_id: columns.optional().ok()?,
-        ip: columns.optional().ok()?,
-        user_agent: columns.optional().ok()?,
-        node: columns.text()?,
-        details: columns.text()?,
-        prev_hash: columns.hash()?,
-        hash: columns.hash()?,
+        seq: fields.number()?,
+        time: Moment::from_millis(fields.number()?),
+        event: fields.text()?,
+        level: fields.text()?,
+        actor_kind: fields.text()?,
+        actor_id: fields.text()?,
+        actor_name: fields.text()?,
+        resource_kind: fields.text()?,
+        resource_id: fields.text()?,
+        outcome: fields.text()?,
+        reason: fields.text()?,
+        request_id: fields.optional().ok()?,
+        ip: fields.optional().ok()?,
+        user_agent: fields.optional().ok()?,
+        node: fields.text()?,
+        details: fields.text()?,
+        prev_hash: fields.hash()?,
+        hash: fields.hash()?,
     })
 }
 
@@ -157,7 +157,7 @@ fn next_line<'l>(lines: &mut &'l [u8]) -> Option<View<'l>> {
     (line.begin == texts.len()).then_some(view)
 }
 
-impl<'l> Entry<'l> for Line<'l> {
+impl<'l> Fields<'l> for Line<'l> {
     fn number(&mut self) -> Option<i64> {
         // A place or a time that is no number cannot have been hashed.
         Some(self.text()?.parse().unwrap_or(i64::MIN))
@@ -200,7 +200,7 @@ impl<'l> Columns<'l> {
     }
 }
 
-impl<'l> Entry<'l> for Columns<'l> {
+impl<'l> Fields<'l> for Columns<'l> {
     fn number(&mut self) -> Option<i64> {
         self.some()?.try_into().ok().map(i64::from_be_bytes)
     }
