@@ -15,6 +15,7 @@ mod store {
     mod keys_seen;
     mod ledger;
     mod network;
+    mod odd_entries;
     mod parity;
     mod people;
     mod rights;
@@ -23,4 +24,5 @@ mod store {
     mod tamper;
     mod tasks;
     mod tokens;
+    mod walk;
 }

@@ -151,22 +151,23 @@ pub async fn entry(app: &App, _: &Caller<ReadAudit>, seq: i64) -> Result<Neighbo
     let store = &app.store;
     let found = store.audit_entry(seq).await?;
     let entry = found.ok_or_else(|| ActError::NotFound { what: "entry", which: seq.to_string() })?;
-    let (before, behind) = (store.audit_entry(seq - 1).await?, store.audit_entry(seq.saturating_add(1)).await?);
+    let (last, next) = (seq.saturating_sub(1), seq.saturating_add(1));
+    let (before, behind) = (store.audit_entry(last).await?, store.audit_entry(next).await?);
     // Where no neighbour stands, a tombstone does, or the log ends.
     let stones = match (&before, &behind) {
         (Some(_), Some(_)) => Vec::new(),
-        _ => store.tombstones(seq.saturating_sub(2), seq.saturating_add(1)).await?,
+        _ => store.tombstones(seq.saturating_sub(2), next).await?,
     };
     let stone = |fits: &dyn Fn(&Hole) -> bool| stones.iter().any(|stone| fits(&stone.hole));
     let follows = match &before {
         Some(before) => before.hash == entry.prev_hash,
         None if seq == 1 => entry.prev_hash == GENESIS,
-        None => stone(&|hole| hole.last_seq == seq - 1 && hole.last_hash == entry.prev_hash),
+        None => stone(&|hole| hole.last_seq == last && hole.last_hash == entry.prev_hash),
     };
     let is_followed = match &behind {
         Some(behind) => behind.prev_hash == entry.hash,
         None => {
-            stone(&|hole| hole.first_seq == seq + 1 && hole.prev_hash == entry.hash)
+            stone(&|hole| hole.first_seq == next && hole.prev_hash == entry.hash)
                 || store.audit_head().await?.seq == seq
         }
     };

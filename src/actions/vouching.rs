@@ -66,7 +66,7 @@ async fn handed_down(app: &App) -> Result<Vec<String>, StoreError> {
     let Signed::By(kid, said) = by_name(app).await?.check::<Checkpoint>(Checkpoint::TYP, jws) else {
         return Ok(Vec::new());
     };
-    let in_its_place = said.head() == Head { seq: entry.seq - 1, hash: entry.prev_hash };
+    let in_its_place = said.head() == Head { seq: entry.seq.saturating_sub(1), hash: entry.prev_hash };
     let is_ours = evidence::trusted(app).contains(&kid) || is_endorsed(app, &kid, said.endorsement.as_deref());
     if in_its_place && is_ours {
         return Ok(std::iter::once(kid).chain(said.keys).collect());

@@ -187,7 +187,7 @@ impl Examiner {
         let details: Details = serde_json::from_str(entry.details).map_err(|_| forged.clone())?;
         match self.known.check::<Checkpoint>(Checkpoint::TYP, &details.jws) {
             Signed::By(kid, said) => {
-                if said.head() != (Head { seq: entry.seq - 1, hash: entry.prev_hash }) {
+                if said.head() != (Head { seq: entry.seq.saturating_sub(1), hash: entry.prev_hash }) {
                     // A genuine statement about another log: this one was made from it.
                     return Err(Flaw::Replaced { seq: said.seq.min(entry.seq), signed: said.time });
                 }

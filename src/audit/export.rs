@@ -87,7 +87,10 @@ pub struct Export {
     until: Head,
     digest: Context,
     count: i64,
-    last: i64,
+    /// The place that it has come to.
+    last: Option<i64>,
+    /// Up to where tombstones stand in it.
+    gone_to: i64,
     ahead: Option<Stretch>,
     state: State,
 }
@@ -106,8 +109,20 @@ impl Export {
     /// When the database cannot say where that is.
     pub async fn of(store: Store, wanted: Wanted, signer: Option<Signer>, now: Moment) -> Result<Self, StoreError> {
         let (until, log) = (store.audit_head().await?, store.audit_log_id().await?);
-        let digest = Context::new(&SHA256);
-        Ok(Self { store, wanted, signer, now, log, until, digest, count: 0, last: 0, ahead: None, state: State::Begin })
+        Ok(Self {
+            store,
+            wanted,
+            signer,
+            now,
+            log,
+            until,
+            digest: Context::new(&SHA256),
+            count: 0,
+            last: None,
+            gone_to: 0,
+            ahead: None,
+            state: State::Begin,
+        })
     }
 
     /// The next piece; `None` after the last one.
@@ -132,17 +147,13 @@ impl Export {
             State::Entries => {
                 let read = match self.ahead.take() {
                     Some(read) => read,
-                    None => self.store.read_stretch(self.behind(self.last)).await?,
+                    None => self.store.read_stretch(self.next()).await?,
                 };
-                let last = read.last;
+                let (before, last) = (self.last, read.last);
                 let end = last.unwrap_or(self.until.seq);
-                let stones = if self.wanted.filter.is_open() && self.wanted.format == Format::Jsonl {
-                    self.store.tombstones(self.last, end).await?
-                } else {
-                    Vec::new()
-                };
-                self.last = end;
-                self.write(read, stones, out).await?;
+                let gone = self.gone(before.unwrap_or(0), end).await?;
+                self.last = Some(end);
+                self.write(read, gone, out).await?;
                 if last.is_none() {
                     self.state = State::Done;
                     self.end(out);
@@ -153,10 +164,24 @@ impl Export {
         Ok(())
     }
 
-    /// What is to be read behind a place: everything. Whoever can write to the database can make an index lie, and what
-    /// is signed has to hold all that fits.
-    fn behind(&self, seq: i64) -> Filter {
-        Filter { after: (seq > 0).then_some(seq), before: Some(self.until.seq + 1), ..Filter::default() }
+    /// What is to be read: everything. Whoever can write to the database can make an index lie, and what is signed has
+    /// to hold all that fits.
+    fn next(&self) -> Filter {
+        Filter::behind(self.last).up_to(self.until.seq)
+    }
+
+    /// What stands for entries that are gone, in this stretch and not in one before.
+    async fn gone(&mut self, after: i64, end: i64) -> Result<Gone, StoreError> {
+        if !self.wanted.filter.is_open() || self.wanted.format == Format::Csv {
+            return Ok(Gone::default());
+        }
+        let mut stones = self.store.tombstones(after, end).await?;
+        stones.retain(|stone| stone.hole.last_seq > self.gone_to);
+        let Some(last) = stones.iter().map(|stone| stone.hole.last_seq).max() else { return Ok(Gone::default()) };
+        self.gone_to = last;
+        // Lokid takes out what it makes a tombstone for in the same commit. One that somebody made up hides nothing.
+        let is_true = self.store.undead_entry(after.saturating_add(1), end).await?.is_none();
+        Ok(Gone { stones, is_true })
     }
 
     async fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -179,22 +204,17 @@ impl Export {
     }
 
     /// Writes a stretch, while the database reads the next one.
-    async fn write(
-        &mut self,
-        read: Stretch,
-        stones: Vec<StoredTombstone>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
+    async fn write(&mut self, read: Stretch, gone: Gone, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let (wanted, mut digest) = (self.wanted.clone(), self.digest.clone());
         let is_last = read.last.is_none();
         let write = move |entries: &[View<'_>]| {
             let mut text = Vec::new();
-            let count = written(entries, &stones, &wanted, &mut text);
+            let count = written(entries, &gone, &wanted, &mut text);
             digest.update(&text);
             (text, count, digest)
         };
-        let behind = self.behind(self.last);
-        let next = async { if is_last { Ok(None) } else { self.store.read_stretch(behind).await.map(Some) } };
+        let next = self.next();
+        let next = async { if is_last { Ok(None) } else { self.store.read_stretch(next).await.map(Some) } };
         let (written, next) = tokio::join!(look_at(&self.store, read, write), next);
         let (text, count, digest) = written?;
         (self.ahead, self.digest) = (next?, digest);
@@ -225,19 +245,28 @@ impl Export {
     }
 }
 
+/// Tombstones of a stretch.
+#[derive(Default)]
+struct Gone {
+    stones: Vec<StoredTombstone>,
+    /// Whether nothing stands there any more.
+    is_true: bool,
+}
+
 /// Entries, and the tombstones between them; how many entries were written.
-fn written(entries: &[View<'_>], stones: &[StoredTombstone], wanted: &Wanted, out: &mut Vec<u8>) -> i64 {
-    let (mut stones, mut gone, mut count) = (stones.iter().peekable(), 0, 0);
+fn written(entries: &[View<'_>], gone: &Gone, wanted: &Wanted, out: &mut Vec<u8>) -> i64 {
+    let (mut stones, mut gone_to, mut count) = (gone.stones.iter().peekable(), None, 0);
     let stand_in = |stone: &StoredTombstone, out: &mut Vec<u8>| {
         let _ = writeln!(out, "{}", json!({"tombstone": stone.jws}));
     };
     for entry in entries {
         while let Some(stone) = stones.next_if(|stone| stone.hole.first_seq < entry.seq) {
             stand_in(stone, out);
-            gone = stone.hole.last_seq;
+            gone_to = gone.is_true.then_some(stone.hole.last_seq).max(gone_to);
         }
         // Read before it was taken out: the tombstone, which was read later, stands for it.
-        if entry.seq <= gone || !wanted.filter.fits(entry) {
+        let is_gone = gone_to.is_some_and(|gone_to| entry.seq <= gone_to);
+        if is_gone || !wanted.filter.fits(entry) {
             continue;
         }
         match wanted.format {

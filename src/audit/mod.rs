@@ -155,13 +155,13 @@ async fn look_at<T: Send + 'static>(
         if let Some(views) = read.views() {
             return Ok(look(&views));
         }
-        Err(Box::new((read.asked, look)))
+        Err(Box::new((read.here(), look)))
     });
     match looked.await {
         Ok(found) => Ok(found),
         Err(again) => {
-            let (asked, look) = *again;
-            let entries = store.audit_stretch(&asked).await?;
+            let (here, look) = *again;
+            let entries = store.audit_stretch(&here).await?;
             Ok(aside(move || look(&entries.iter().map(Entry::view).collect::<Vec<_>>())).await)
         }
     }

@@ -185,29 +185,26 @@ impl Task<'_> {
     async fn turn(&mut self, told: &mut Option<i64>) -> Result<usize, SinkError> {
         let (store, sink) = (&self.context.store, self.sink);
         let head = store.audit_head().await?.seq;
-        let from = match *told {
-            Some(seq) => seq,
+        let known = match *told {
+            Some(seq) => Some(seq),
+            None => store.told(sink).await?,
+        };
+        let from = match known {
+            // The log was replaced by an older one, or somebody wrote there: what comes is told.
+            Some(seq) if seq > head => {
+                let said = "a sink was told of entries that are not in the log; see audit verify";
+                tracing::error!(sink, told = seq, head, "{said}");
+                head
+            }
+            Some(seq) => seq.max(0),
             // A new one hears of what comes; an export has what was.
-            None => match store.told(sink).await? {
-                // The log was replaced by an older one, or somebody wrote there: what comes is told.
-                Some(seq) if seq > head => {
-                    tracing::error!(
-                        sink,
-                        told = seq,
-                        head,
-                        "a sink was told of entries that are not in the log; see audit verify"
-                    );
-                    head
-                }
-                Some(seq) => seq.max(0),
-                None => {
-                    store.act(Told { sink: sink.to_owned(), seq: head }).await?;
-                    head
-                }
-            },
+            None => {
+                store.act(Told { sink: sink.to_owned(), seq: head }).await?;
+                head
+            }
         };
         *told = Some(from);
-        self.context.lags.change(sink, |lag| (lag.told, lag.waiting) = (from, head - from));
+        self.context.lags.change(sink, |lag| (lag.told, lag.waiting) = (from, head.saturating_sub(from)));
         let entries = store.audit_stretch(&Filter { after: Some(from), ..Filter::default() }).await?;
         let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(0) };
         tokio::time::timeout(PATIENCE, self.line.tell(&self.context, &entries))
@@ -219,7 +216,8 @@ impl Task<'_> {
             if lag.failing_since.is_some() {
                 tracing::info!(sink, told = last, "the sink takes entries again");
             }
-            *lag = Lag { sink, told: last, waiting: (head - last).max(0), failing_since: None, error: None };
+            *lag =
+                Lag { sink, told: last, waiting: head.saturating_sub(last).max(0), failing_since: None, error: None };
         });
         Ok(entries.len())
     }

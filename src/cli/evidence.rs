@@ -131,7 +131,7 @@ fn hint(kind: &str, verdict: &Value) -> String {
         _ => {
             let number = |name: &str| verdict[name].as_i64().unwrap_or(0);
             let good = number("entries");
-            let good = verdict["first_bad_seq"].as_i64().map_or(good, |seq| good.min((seq - 1).max(0)));
+            let good = verdict["first_bad_seq"].as_i64().map_or(good, |seq| good.min(seq.saturating_sub(1).max(0)));
             match number("covered_to").min(good) {
                 0 => format!("the {good} entries before it follow each other, but no signature vouches for them"),
                 signed if signed < good => format!(

@@ -192,7 +192,7 @@ impl Cadence {
     /// itself added is no reason; another key is one, so that it vouches for what the old one signed.
     pub fn is_due(&self, latest: Option<&Latest>, head: i64, kid: &str, now: Moment) -> bool {
         let Some(latest) = latest else { return head > 0 };
-        let new = head - (latest.seq + 1);
+        let new = head.saturating_sub(latest.seq.saturating_add(1));
         // A clock that was set back, or a time that somebody wrote there, must not hold it up.
         let is_old = now.since(latest.time) >= self.every || latest.time > now;
         new > 0 && (new >= self.entries || is_old || latest.kid != kid)

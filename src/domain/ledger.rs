@@ -81,7 +81,8 @@ impl Head {
     /// Turns an event into the entry that follows this head, and moves the head on.
     pub fn append(&mut self, event: NewEvent, node: &str) -> Entry {
         let mut entry = Entry {
-            seq: self.seq + 1,
+            // Behind the last place of all is none: the table refuses a second entry there.
+            seq: self.seq.saturating_add(1),
             time: event.time,
             event: event.name.as_str().to_owned(),
             level: event.name.level().as_str().to_owned(),

@@ -125,7 +125,7 @@ impl<'c> Batch<'c> {
             // Whatever a trigger or a rule of somebody else does: as many entries are there as were recorded, or nothing is
             // done. One that was edited on the way is for `verify` to find.
             let recorded = i64::try_from(self.entries.len()).unwrap_or(i64::MAX);
-            if ledger::kept(self.conn, first.seq - 1).await? != (recorded, self.head) {
+            if ledger::kept(self.conn, first.seq.saturating_sub(1)).await? != (recorded, self.head) {
                 return Err(StoreError::Damaged("the audit log, which did not keep an entry"));
             }
         }

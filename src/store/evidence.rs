@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Act, Batch, Store, StoreError, dialect::Conn, ledger::hash_of, statements::statements};
+use super::{Act, Batch, Store, StoreError, dialect::Conn, ledger_row::hash_of, statements::statements};
 use crate::domain::{
     chain::Hole,
     checkpoint::{Cadence, Checkpoint, Latest, Statement, Vouching},
@@ -255,8 +255,7 @@ impl Store {
 
 /// The stretches that are gone and reach into one or touch it.
 pub(super) async fn touching(conn: &mut Conn, first: i64, last: i64) -> Result<Vec<Hole>, StoreError> {
-    let rows: Vec<TombstoneRow> =
-        on_conn!(conn, conn => sqlx::query_as(TOUCHING).bind(first - 1).bind(last + 1).fetch_all(conn).await?);
+    let rows: Vec<TombstoneRow> = on_conn!(conn, conn => sqlx::query_as(TOUCHING).bind(first.saturating_sub(1)).bind(last.saturating_add(1)).fetch_all(conn).await?);
     Ok(rows.into_iter().map(|row| StoredTombstone::from(row).hole).collect())
 }
 

@@ -1,16 +1,17 @@
 //! The audit log's table: appended by the writer, read in pages by `seq`.
 
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
 use super::{
     Act, Batch, Store, StoreError,
     dialect::{Conn, Texts, insert_many, pieces},
     ledger_filter::bind_filter,
+    ledger_row::{EntryRow, hash_of},
     statements::statements,
 };
 use crate::domain::{
     event::NewEvent,
-    ledger::{Entry, Hash, Head},
+    ledger::{Entry, Head},
     time::Moment,
 };
 
@@ -71,78 +72,6 @@ statements! {
          ORDER BY seq DESC LIMIT $8) b0 UNION ALL SELECT seq FROM (SELECT seq FROM audit WHERE actor_name = $4 AND \
          actor_id <> $4 AND outcome <> 'success' ORDER BY seq DESC LIMIT $8) b1) chosen ORDER BY seq DESC LIMIT $8) \
          ORDER BY seq DESC LIMIT $8";
-}
-
-/// An entry, read by the columns' places: looking for eighteen names costs more than the rest of a walk.
-pub(super) struct EntryRow(Entry);
-
-impl From<EntryRow> for Entry {
-    fn from(row: EntryRow) -> Self {
-        row.0
-    }
-}
-
-/// A text. SQLite keeps bytes that are none as well, and an entry that was tampered with has to be shown too: with
-/// U+0000 at its end, which no text that lokid stores holds, so that it cannot pass for one.
-macro_rules! lossy {
-    (Sqlite, $row:expr, $at:expr) => {{
-        use sqlx::ValueRef as _;
-        let value = $row.try_get_raw($at)?;
-        // Nor is a text that is missing where one has to be one of lokid's.
-        let bytes = if value.is_null() {
-            &b"\0"[..]
-        } else {
-            <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).map_err(sqlx::Error::Decode)?
-        };
-        std::str::from_utf8(bytes).map_or_else(|_| format!("{}\0", String::from_utf8_lossy(bytes)), str::to_owned)
-    }};
-    (Postgres, $row:expr, $at:expr) => {
-        $row.try_get::<String, _>($at)?
-    };
-}
-
-/// The same where there may be none.
-macro_rules! lossy_or_none {
-    ($engine:ident, $row:expr, $at:expr) => {{
-        use sqlx::ValueRef as _;
-        if $row.try_get_raw($at)?.is_null() { None } else { Some(lossy!($engine, $row, $at)) }
-    }};
-}
-
-macro_rules! read_entry {
-    ($engine:ident, $row:ty) => {
-        impl<'r> sqlx::FromRow<'r, $row> for EntryRow {
-            fn from_row(row: &'r $row) -> sqlx::Result<Self> {
-                Ok(Self(Entry {
-                    seq: row.try_get(0)?,
-                    time: Moment::from_millis(row.try_get(1)?),
-                    event: lossy!($engine, row, 2),
-                    level: lossy!($engine, row, 3),
-                    actor_kind: lossy!($engine, row, 4),
-                    actor_id: lossy!($engine, row, 5),
-                    actor_name: lossy!($engine, row, 6),
-                    resource_kind: lossy!($engine, row, 7),
-                    resource_id: lossy!($engine, row, 8),
-                    outcome: lossy!($engine, row, 9),
-                    reason: lossy!($engine, row, 10),
-                    request_id: lossy_or_none!($engine, row, 11),
-                    ip: lossy_or_none!($engine, row, 12),
-                    user_agent: lossy_or_none!($engine, row, 13),
-                    node: lossy!($engine, row, 14),
-                    details: lossy!($engine, row, 15),
-                    prev_hash: hash_of(row.try_get(16)?),
-                    hash: hash_of(row.try_get(17)?),
-                }))
-            }
-        }
-    };
-}
-read_entry!(Sqlite, sqlx::sqlite::SqliteRow);
-read_entry!(Postgres, sqlx::postgres::PgRow);
-
-/// A hash of the wrong length cannot be right; this one never verifies. (Zeros would: as the first entry's predecessor.)
-pub(super) fn hash_of(bytes: &[u8]) -> Hash {
-    bytes.try_into().unwrap_or([0xFF; 32])
 }
 
 pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {

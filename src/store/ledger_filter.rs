@@ -48,6 +48,18 @@ macro_rules! bind_filter {
 pub(super) use bind_filter;
 
 impl Filter {
+    /// Everything behind a place, or from the very beginning on: somebody can have put an entry below the first place.
+    pub fn behind(last: Option<i64>) -> Self {
+        Self { after: last, oldest_first: true, ..Self::default() }
+    }
+
+    /// The same up to a place, itself included.
+    #[must_use]
+    pub fn up_to(self, last: i64) -> Self {
+        // Nothing stands behind the last place of all.
+        Self { before: last.checked_add(1).or(self.before), ..self }
+    }
+
     /// The statement for the parts that are set; placeholders count in the order of `ledger::FULL_FILTER`.
     ///
     /// What is rare has to be found without reading everything, and what is frequent without sorting everything. So

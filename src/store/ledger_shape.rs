@@ -40,7 +40,11 @@ const FAULTS: &str = "WITH log(name, key) AS (VALUES ('audit', 'PRIMARY KEY (seq
          AND pg_get_constraintdef(k.oid) = log.key AND i.indisvalid AND i.indisunique AND i.indpred IS NULL) \
      UNION ALL SELECT 'the column ' || a.attname || ' of the table audit takes NULL' FROM pg_attribute a \
          WHERE a.attrelid = to_regclass('audit') AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.attnotnull \
-         AND a.attname NOT IN ('request_id', 'ip', 'user_agent') ORDER BY 1 LIMIT 1";
+         AND a.attname NOT IN ('request_id', 'ip', 'user_agent') \
+     UNION ALL SELECT 'the column ' || a.attname || ' of the table audit is of another type: ' || format_type(a.atttypid, a.atttypmod) \
+         FROM pg_attribute a WHERE a.attrelid = to_regclass('audit') AND a.attnum > 0 AND NOT a.attisdropped \
+         AND (a.attgenerated <> '' OR a.atttypmod <> -1 OR a.atttypid <> CASE WHEN a.attname IN ('seq', 'time') THEN 'bigint'::regtype \
+         WHEN a.attname IN ('prev_hash', 'hash') THEN 'bytea'::regtype ELSE 'text'::regtype END) ORDER BY 1 LIMIT 1";
 
 /// What belongs to a table, by kind, name and table, with its definition.
 type Objects = BTreeMap<(String, String, String), String>;

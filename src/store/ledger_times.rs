@@ -37,7 +37,7 @@ impl Store {
     /// When the database cannot say, or take it.
     pub async fn note_times(&self) -> Result<bool, StoreError> {
         let last: (Option<i64>,) = on_db!(&self.db, pool => sqlx::query_as(LAST).fetch_one(pool).await?);
-        let full = (self.audit_head().await?.seq + 1) / BLOCK;
+        let full = self.audit_head().await?.seq.saturating_add(1) / BLOCK;
         let first = match last {
             (Some(last),) => last.saturating_add(1),
             (None,) => {

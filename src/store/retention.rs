@@ -7,7 +7,7 @@
 use super::{
     Act, Batch, Store, StoreError,
     evidence::{Signer, log_of, touching},
-    ledger::EntryRow,
+    ledger_row::EntryRow,
     statements::statements,
 };
 use crate::domain::{
@@ -55,7 +55,7 @@ impl Store {
                 on_db!(&self.db, pool => sqlx::query_as(GLANCE).bind(from).bind(STEP).fetch_all(pool).await?);
             let over = |(_, time, event): &&(i64, i64, String)| ages.is_over(event, Moment::from_millis(*time), now);
             if let Some((seq, ..)) = rows.iter().find(over) {
-                return Ok(Some(seq - 1));
+                return Ok(Some(seq.saturating_sub(1)));
             }
             let Some((last, time, _)) = rows.last() else { return Ok(None) };
             // Behind an entry that is younger than every age nothing older is to be expected.

@@ -49,6 +49,12 @@ fn an_export_is_examined_where_there_is_neither_database_nor_server() {
     let first_half: String = text.split_inclusive('\n').take(3).collect();
     for (export, keys, code, says) in [
         (text.replace("\"tester\"", "\"tesler\""), &keys, 3, "was changed"),
+        (
+            text.replace("\"seq\":2,", "\"seq\":-9223372036854775808,"),
+            &keys,
+            3,
+            "entry -9223372036854775808 was changed",
+        ),
         (text[..text.len() - 40].to_owned(), &keys, 4, "truncated"),
         (first_half + &second_half(&others), &keys, 5, "comes from another log"),
         (text.clone(), &other_keys, 6, "not among the keys that are trusted"),

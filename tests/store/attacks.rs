@@ -128,6 +128,15 @@ each_engine! {
             raw.run("ALTER TABLE audit ALTER COLUMN reason DROP NOT NULL").await.unwrap();
             assert!(shape(&notary, &home.store).await.unwrap().contains("the column reason"));
             raw.run("ALTER TABLE audit ALTER COLUMN reason SET NOT NULL").await.unwrap();
+            // Its values are the same, but what is asked of them is not.
+            for (column, other, own) in [("outcome", "VARCHAR(9)", "TEXT"), ("time", "MONEY USING (time::numeric / 100)::money", "BIGINT USING time::numeric * 100")] {
+                raw.run(&format!("ALTER TABLE audit ALTER COLUMN {column} TYPE {other}")).await.unwrap();
+                // By whoever comes now: who has asked before is told that the answer would be of another kind.
+                let found = shape(&notary, &home.another_process().await).await.unwrap();
+                assert!(found.contains(&format!("the column {column} of the table audit is of another type")), "{found}");
+                raw.run(&format!("ALTER TABLE audit ALTER COLUMN {column} TYPE {own}")).await.unwrap();
+                assert_eq!(shape(&notary, &home.another_process().await).await, None);
+            }
             raw.run("ALTER TABLE audit DROP CONSTRAINT audit_pkey").await.unwrap();
             assert!(shape(&notary, &home.store).await.unwrap().contains("primary key"));
             raw.run("ALTER TABLE audit ADD PRIMARY KEY (seq, reason)").await.unwrap();

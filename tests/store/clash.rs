@@ -14,6 +14,7 @@ use lokid::{
     },
 };
 
+use super::walk::walk;
 use crate::support::{
     home::{Home, command_on, server_on},
     on_threads, run,
@@ -80,7 +81,7 @@ each_engine! {
         let answers = futures_util::future::join_all(mints.into_iter().map(|new| home.store.act(mint(new)))).await;
         let failed: Vec<_> = answers.iter().enumerate().filter(|(_, answer)| answer.is_err()).map(|(at, _)| at).collect();
         assert_eq!(failed, [11]);
-        let head = home.store.walk_audit().await.unwrap().unwrap();
+        let head = walk(&home.store).await.unwrap();
         assert_eq!((head.seq, home.store.active_tokens(at(0)).await.unwrap()), (20, 20));
     }
 
@@ -96,7 +97,7 @@ each_engine! {
             }
         };
         on_threads(2, work).await;
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, 400);
+        assert_eq!(walk(&home.store).await.unwrap().seq, 400);
         let nodes = home.behind_its_back().await.texts("SELECT DISTINCT node FROM audit ORDER BY node").await;
         assert_eq!(nodes, names);
     }
@@ -110,7 +111,7 @@ each_engine! {
         assert!(left > 0, "everybody stayed");
         home.store.act(mint(token("usr-a", "the last"))).await.unwrap().unwrap();
         let tokens = home.store.active_tokens(at(0)).await.unwrap();
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, tokens, "one event for each token");
+        assert_eq!(walk(&home.store).await.unwrap().seq, tokens, "one event for each token");
     }
 
     async fn an_act_that_panics_takes_neither_its_neighbours_nor_the_writer_with_it(home) {
@@ -119,7 +120,7 @@ each_engine! {
         assert!(panicked.is_err());
         assert!(made.iter().all(Result::is_ok), "{made:?}");
         home.store.act(mint(token("usr-a", "afterwards"))).await.unwrap().unwrap();
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, 11);
+        assert_eq!(walk(&home.store).await.unwrap().seq, 11);
     }
 
     async fn several_processes_may_make_the_tables_at_the_same_time(home) {
@@ -160,6 +161,6 @@ fn the_servers_default_isolation_does_not_stop_two_nodes() {
             }
         };
         on_threads(2, work).await;
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, 100);
+        assert_eq!(walk(&home.store).await.unwrap().seq, 100);
     });
 }

@@ -16,6 +16,7 @@ use lokid::{
     },
 };
 
+use super::walk::walk;
 use crate::support::{
     home::{Home, Raw},
     on_threads,
@@ -220,7 +221,7 @@ each_engine! {
         raw.run(free).await.unwrap();
         step(&home.store, promote("b"), at(2000)).await.unwrap();
         assert_eq!(states(&home.store).await, ["a retiring", "b active"]);
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, 4);
+        assert_eq!(walk(&home.store).await.unwrap().seq, 4);
     }
 }
 

@@ -10,6 +10,7 @@ use lokid::{
     },
 };
 
+use super::walk::walk;
 use crate::support::{
     home::{Home, Raw},
     values::event,
@@ -17,13 +18,13 @@ use crate::support::{
 
 const LENGTH: i64 = 60;
 
-async fn filled(home: &Home) -> Raw {
+pub(crate) async fn filled(home: &Home) -> Raw {
     home.store.act(Append { events: vec![event(EventName::TokenUsed); 60] }).await.unwrap();
     home.behind_its_back().await
 }
 
-async fn fault(store: &Store) -> Option<Fault> {
-    let walked = store.walk_audit().await.unwrap().err().map(|(head, fault)| {
+pub(crate) async fn fault(store: &Store) -> Option<Fault> {
+    let walked = walk(store).await.err().map(|(head, fault)| {
         assert!(head.seq < fault.seq().max(1), "the walk went past the fault: {head:?} {fault}");
         fault
     });
@@ -96,7 +97,7 @@ each_engine! {
             assert_eq!(home.store.audit_head().await.unwrap().seq, LENGTH, "{attempt}");
         }
         home.store.act(Append { events: vec![event(EventName::TokenUsed)] }).await.unwrap();
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, LENGTH + 1);
+        assert_eq!(walk(&home.store).await.unwrap().seq, LENGTH + 1);
     }
 
     async fn an_edit_of_any_column_is_found_at_its_entry(home) {
@@ -166,6 +167,6 @@ each_engine! {
             assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 10 }));
         }
         raw.run("UPDATE audit SET actor_name = 'ann' WHERE seq = 10").await.unwrap();
-        assert_eq!(home.store.walk_audit().await.unwrap().unwrap().seq, LENGTH + 3);
+        assert_eq!(walk(&home.store).await.unwrap().seq, LENGTH + 3);
     }
 }

@@ -1,0 +1,135 @@
+//! Entries that lokid cannot have written, at places and of kinds that it does not write: named, or not there for the
+//! reader, but nothing that stops whoever reads, and nothing that passes for what was hashed.
+
+use std::time::Duration;
+
+use lokid::{
+    audit::{
+        export::{Export, Format, Wanted},
+        offline,
+    },
+    domain::{
+        chain::Fault,
+        event::{EventName, Origin},
+    },
+    store::{
+        Engine, Store,
+        ledger::{Append, Filter},
+    },
+};
+
+use super::{
+    evidence::{COLUMNS, Notary, append, signed_log},
+    tamper::{fault, filled},
+};
+use crate::support::values::{at, event};
+
+/// What an export of everything holds.
+async fn export(store: &Store, format: Format, notary: &Notary) -> String {
+    let wanted = Wanted { filter: Filter::default(), asked: String::new(), format };
+    let mut export = Export::of(store.clone(), wanted, Some(notary.signer.clone()), at(0)).await.unwrap();
+    let whole = async {
+        let mut text = Vec::new();
+        while let Some(piece) = export.piece().await.unwrap() {
+            text.extend(piece);
+        }
+        String::from_utf8(text).unwrap()
+    };
+    tokio::time::timeout(Duration::from_secs(30), whole).await.expect("it has no end")
+}
+
+/// The entries in an export, its tombstones, and what is wrong with it.
+async fn exported(store: &Store, notary: &Notary) -> (usize, usize, Option<(&'static str, i64)>) {
+    let text = export(store, Format::Jsonl, notary).await;
+    let of = |begin: &str| text.lines().filter(|line| line.starts_with(begin)).count();
+    let flaw = offline::export(text.as_bytes(), &notary.trusted, &[]).unwrap().flaw;
+    let entries = export(store, Format::Csv, notary).await.lines().count() - 1;
+    assert_eq!(entries, of("{\"seq\":"));
+    (entries, of("{\"tombstone\":"), flaw.map(|flaw| (flaw.kind(), flaw.seq().unwrap_or(i64::MIN))))
+}
+
+each_engine! {
+    /// A whole stretch of them, too: the place that it ends at is no reason to begin anew.
+    async fn entries_below_the_first_place_are_exported_and_named(home) {
+        let notary = signed_log(&home).await;
+        assert_eq!(exported(&home.store, &notary).await, (42, 0, None));
+        let mut raw = home.behind_its_back().await;
+        let put = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1023) INSERT INTO audit \
+             SELECT -i, {COLUMNS} FROM audit, n WHERE seq = 8"
+        );
+        raw.run(&put).await.unwrap();
+        assert_eq!(exported(&home.store, &notary).await, (42 + 1024, 0, Some(("inserted", -1023))));
+        assert_eq!(notary.flaw(&home.store).await, Some(("inserted", -1023)));
+        raw.drop_triggers().await;
+        raw.run("DELETE FROM audit WHERE seq < 1").await.unwrap();
+        assert_eq!(exported(&home.store, &notary).await, (42, 0, None));
+        assert_eq!(notary.flaw(&home.store).await, None);
+    }
+
+    /// Behind the last place of all there is none: nobody acts without an entry, and nothing overflows.
+    async fn an_entry_at_the_last_place_of_all_is_named_and_stops_whoever_acts(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        for (place, found) in [(i64::MAX, ("deleted", 43)), (i64::MIN, ("edited", i64::MIN))] {
+            raw.run(&format!("INSERT INTO audit SELECT {place}, {COLUMNS} FROM audit WHERE seq = 8")).await.unwrap();
+            assert_eq!(notary.flaw(&home.store).await, Some(found));
+            assert_eq!(exported(&home.store, &notary).await, (43, 0, Some(found)));
+            for events in [1, 2] {
+                let act = home.store.act(Append { events: vec![event(EventName::TokenUsed); events] }).await;
+                assert_eq!(act.is_ok(), place < 0, "{act:?}");
+            }
+            home.store.note_times().await.unwrap();
+            raw.drop_triggers().await;
+            raw.run(&format!("DELETE FROM audit WHERE seq = {place} OR seq > 42")).await.unwrap();
+            assert_eq!(exported(&home.store, &notary).await, (42, 0, None));
+        }
+        append(&home.store, 1).await;
+        assert_eq!(home.store.audit_head().await.unwrap().seq, 43);
+    }
+
+    /// One that somebody made up hides nothing from an export, and stands in it once.
+    async fn a_made_up_tombstone_over_living_entries_takes_none_out_of_an_export(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        for (first, last) in [(5, 7), (30, 2000), (1, i64::MAX), (i64::MIN, i64::MAX)] {
+            let put = format!("INSERT INTO audit_tombstones SELECT {first}, {last}, hash, hash, hash, 'a.b.c' FROM audit WHERE seq = 4");
+            raw.run(&put).await.unwrap();
+            let (entries, stones, flaw) = exported(&home.store, &notary).await;
+            assert_eq!((entries, stones), (42, 1), "{first} to {last}");
+            assert!(flaw.is_some() && notary.flaw(&home.store).await.is_some());
+            raw.run("DELETE FROM audit_tombstones").await.unwrap();
+            assert_eq!(exported(&home.store, &notary).await, (42, 0, None));
+        }
+    }
+
+    /// In a table that was built anew SQLite keeps a value of any kind, and its texts are the same.
+    async fn a_value_of_another_kind_does_not_pass_for_what_was_hashed(home) {
+        let mut raw = filled(&home).await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        let mut whole = event(EventName::TokenUsed);
+        whole.origin = Origin { request_id: Some("r".into()), ip: Some("::1".into()), user_agent: Some("curl".into()) };
+        home.store.act(Append { events: vec![whole, event(EventName::TokenUsed)] }).await.unwrap();
+        raw.drop_triggers().await;
+        raw.run("ALTER TABLE audit RENAME TO old; CREATE TABLE audit AS SELECT * FROM old").await.unwrap();
+        assert_eq!(fault(&home.store).await, None);
+        let blobs = ["event", "actor_id", "resource_kind", "outcome", "node", "details", "request_id", "ip", "user_agent", "time"];
+        let texts = ["prev_hash", "hash"];
+        let changes = (blobs.iter().map(|column| (*column, format!("CAST({column} AS BLOB)"))))
+            .chain(texts.iter().map(|column| (*column, format!("CAST({column} AS TEXT)"))))
+            .chain([("time", "CAST('+00' || time AS BLOB)".into()), ("time", "time + 0.5".into()), ("time", "NULL".into())])
+            .chain([("resource_kind", "NULL".into()), ("reason", "NULL".into()), ("hash", "NULL".into())]);
+        for (column, value) in changes {
+            raw.run(&format!("UPDATE audit SET {column} = {value} WHERE seq = 61")).await.unwrap();
+            let is_other = format!("SELECT COUNT(*) FROM audit a JOIN old USING (seq) WHERE seq = 61 AND typeof(a.{column}) <> typeof(old.{column})");
+            assert_eq!(raw.number(&is_other).await, 1, "{column} = {value}");
+            assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 61 }), "{column} = {value}");
+            // It is shown all the same.
+            assert_eq!(home.store.audit_page(&Filter::default(), 100).await.unwrap().len(), 62);
+            raw.run(&format!("UPDATE audit SET {column} = (SELECT {column} FROM old WHERE seq = 61) WHERE seq = 61")).await.unwrap();
+            assert_eq!(fault(&home.store).await, None, "{column} = {value}");
+        }
+    }
+}
