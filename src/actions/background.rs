@@ -10,7 +10,8 @@ use crate::{
         Engine, StoreError,
         certificates::ForgetKeys,
         sessions::{Seen, Sweep},
-        tokens::{NoteExpiries, Touch, UseScopes},
+        token_uses::{Touch, UseScopes},
+        tokens::NoteExpiries,
     },
 };
 

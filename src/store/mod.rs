@@ -30,6 +30,7 @@ pub mod signing_keys;
 mod sqlite;
 mod statements;
 pub mod tasks;
+pub mod token_uses;
 pub mod tokens;
 pub mod told;
 mod writer;

@@ -23,6 +23,7 @@ statements! {
 pub fn every_statement() -> impl Iterator<Item = (&'static str, &'static str)> {
     let rooms = [
         ALL,
+        super::token_uses::ALL,
         super::tokens::ALL,
         super::people::ALL,
         super::review::ALL,

@@ -77,9 +77,9 @@ routes! {
     "/api/v2/runs/{id}" { GET api::runs::show, Scope(Read); }
     "/api/v2/runs/{id}/cancel" { POST api::runs::cancel, Scope(Control); }
     "/api/v2/runs/{id}/replay" { POST api::runs::replay, Scope(Control); }
-    "/api/v2/runs/{id}/timeline" { GET api::runs::timeline, Scope(Read); }
-    "/api/v2/runs/{id}/progress" { POST api::runs::progress, Scope(Write); }
-    "/api/logs" { GET api::runs::logs, Scope(Read); }
+    "/api/v2/runs/{id}/timeline" { GET api::run_reports::timeline, Scope(Read); }
+    "/api/v2/runs/{id}/progress" { POST api::run_reports::progress, Scope(Write); }
+    "/api/logs" { GET api::run_reports::logs, Scope(Read); }
     "/api/events" { GET api::events::follow, Scope(Read); }
     "/api/audit/export" { GET api::evidence::export, Scope(Audit); }
     "/api/audit/keys" { GET api::evidence::keys, Scope(Audit); }

@@ -9,7 +9,8 @@ use lokid::{
     store::{
         Store,
         ledger::Filter,
-        tokens::{MintRefused, NoteExpiries, Page, Rotate, Touch},
+        token_uses::Touch,
+        tokens::{MintRefused, NoteExpiries, Page, Rotate},
     },
 };
 

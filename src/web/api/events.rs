@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{Query, audit::EntryView, runs::LineView};
+use super::{Query, audit::EntryView, run_reports::LineView};
 use crate::{
     actions::happenings::{self, Cursor, Following, Happening, TooSlow, What},
     domain::{

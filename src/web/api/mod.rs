@@ -11,6 +11,7 @@ pub(super) mod me;
 pub(super) mod metrics;
 pub(super) mod openapi;
 pub mod review;
+pub(super) mod run_reports;
 pub(super) mod runs;
 pub(super) mod status;
 pub(super) mod tasks;

@@ -10,8 +10,8 @@ use utoipa::{
 };
 
 use super::{
-    audit, certificates, events, evidence, exchange, explain, health, me, metrics, review, runs, status, tasks, tokens,
-    well_known,
+    audit, certificates, events, evidence, exchange, explain, health, me, metrics, review, run_reports, runs, status,
+    tasks, tokens, well_known,
 };
 use crate::web::apps;
 
@@ -41,9 +41,9 @@ use crate::web::apps;
         runs::show,
         runs::cancel,
         runs::replay,
-        runs::timeline,
-        runs::progress,
-        runs::logs,
+        run_reports::timeline,
+        run_reports::progress,
+        run_reports::logs,
         events::follow,
         evidence::export,
         evidence::keys,
