@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::{
+    admin_link::AdminLink,
     certificates::{self, LastList},
     examination::Examinations,
     happenings::Happenings,
@@ -13,7 +14,6 @@ use super::{
     listener::{Listener, ListenerRefused},
     nodes::LastBeat,
     runs::foreman::Foreman,
-    sign_in::AdminLink,
 };
 use crate::{
     audit::{EventQueue, sink::Lags},

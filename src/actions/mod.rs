@@ -2,6 +2,7 @@
 //! the change together with its event, and knows nothing of HTTP.
 
 pub mod access;
+pub mod admin_link;
 pub mod app;
 pub mod assertion;
 pub mod audit;

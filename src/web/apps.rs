@@ -20,6 +20,7 @@ use super::{
     front::shows_credential,
     pages,
     problem::Problem,
+    refusals,
 };
 use crate::{
     actions::{access, assertion},
@@ -91,7 +92,7 @@ async fn answer(web: &Web, req: &HttpRequest) -> Result<HttpResponse, Problem> {
 /// Counts a request that nobody's rule lets pass by its client. The front has counted those without a
 /// credential; one that is shown is no way around it.
 fn count(web: &Web, req: &HttpRequest) -> Result<(), Problem> {
-    if shows_credential(req) { extract::count_client(web, req, &web.limits.peer) } else { Ok(()) }
+    if shows_credential(req) { refusals::count_client(web, req, &web.limits.peer) } else { Ok(()) }
 }
 
 fn peer(req: &HttpRequest) -> String {

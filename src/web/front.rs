@@ -28,7 +28,7 @@ use super::{
     extract, forward, pages,
     peer::Peer,
     problem::Problem,
-    routes,
+    refusals, routes,
 };
 use crate::{
     domain::{event::Actor, screen},
@@ -144,7 +144,7 @@ fn admit(web: &Web, req: &ServiceRequest, client: &Client) -> Result<(), Problem
     }
     if !shows_credential(req.request()) && !is_probe {
         let key = web.limits.key_of_ip(client.ip);
-        web.limits.peer.check(key).map_err(|e| extract::too_fast(web, req.request(), &Actor::anonymous(), e))?;
+        web.limits.peer.check(key).map_err(|e| refusals::too_fast(web, req.request(), &Actor::anonymous(), e))?;
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ pub(super) async fn count_peer<B: MessageBody + 'static>(
     if shows_credential(req.request()) && !is_probe(&req) {
         let key = web.limits.key_of_ip(Client::of(req.request()).ip);
         if let Err(e) = web.limits.peer.check(key) {
-            let problem = extract::too_fast(&web, req.request(), &Actor::anonymous(), e);
+            let problem = refusals::too_fast(&web, req.request(), &Actor::anonymous(), e);
             return Ok(req.into_response(problem.error_response()).map_into_right_body());
         }
     }

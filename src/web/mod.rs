@@ -17,6 +17,7 @@ pub mod limits;
 mod pages;
 mod peer;
 mod problem;
+mod refusals;
 pub mod routes;
 pub mod server;
 mod session_store;

@@ -13,7 +13,7 @@ use crate::{
         dns::DomainName,
         identity::{Caller, TakeCertificates},
     },
-    web::{Web, body, client::origin, extract, problem::Problem},
+    web::{Web, body, client::origin, extract, problem::Problem, refusals},
 };
 
 /// For which domain.
@@ -68,7 +68,7 @@ async fn wanted(
 ) -> Result<DomainName, Problem> {
     let who = caller.identity();
     let key = web.limits.key_of(extract::key(who));
-    web.limits.certificates.check(key).map_err(|e| extract::too_fast(web, req, &who.actor, e))?;
+    web.limits.certificates.check(key).map_err(|e| refusals::too_fast(web, req, &who.actor, e))?;
     let Wanted { domain } = body::json(web, req, payload).await?;
     domain.parse().map_err(|e| Problem::invalid("domain", e))
 }

@@ -21,6 +21,7 @@ use crate::{
         extract,
         peer::Peer,
         problem::Problem,
+        refusals,
     },
 };
 
@@ -79,7 +80,7 @@ pub(in crate::web) async fn exchange(
     let minted = exchange::exchange(&web.app, &caller, asked.scopes, &origin(&req)).await.map_err(|e| match e {
         e @ ActError::TooWide { .. } => coded("invalid_scope", e),
         // Whoever sends it a second time may have found it somewhere.
-        e @ ActError::Conflict(_) => extract::refused(&web, &req, "exchanged_before", invalid(&e.to_string())),
+        e @ ActError::Conflict(_) => refusals::refused(&web, &req, "exchanged_before", invalid(&e.to_string())),
         e @ ActError::NotAdmitted(_) => invalid(&e.to_string()),
         e => e.into(),
     })?;

@@ -17,7 +17,7 @@ use crate::{
         token::{Token, TokenId},
     },
     store::tokens::Page,
-    web::{Web, body, client::origin, extract, problem::Problem},
+    web::{Web, body, client::origin, extract, problem::Problem, refusals},
 };
 
 /// A token, never with its secret.
@@ -126,7 +126,7 @@ pub(in crate::web) async fn create(
 pub(in crate::web) fn limit<R>(web: &Web, req: &HttpRequest, caller: &Caller<R>) -> Result<(), Problem> {
     let who = caller.identity();
     let key = web.limits.key_of(extract::key(who));
-    web.limits.token_creation.check(key).map_err(|e| extract::too_fast(web, req, &who.actor, e))
+    web.limits.token_creation.check(key).map_err(|e| refusals::too_fast(web, req, &who.actor, e))
 }
 
 impl NewTokenView {

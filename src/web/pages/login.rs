@@ -13,10 +13,10 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::{Shell, html};
 use crate::{
-    actions::sign_in,
+    actions::{admin_link, sign_in},
     domain::session::SessionId,
     oidc::state::SignIn,
-    web::{Web, api::Query, body, client::origin, csrf, extract, problem::Problem, session_store},
+    web::{Web, api::Query, body, client::origin, csrf, extract, problem::Problem, refusals, session_store},
 };
 
 /// The page waits this long for a provider before it says that it does not answer.
@@ -56,7 +56,7 @@ pub(in crate::web) async fn show(web: Data<Web>, req: HttpRequest) -> Result<Htt
 
 /// `GET /auth/oidc/login`: to the provider.
 pub(in crate::web) async fn begin(web: Data<Web>, req: HttpRequest) -> Result<HttpResponse, Problem> {
-    extract::count_client(&web, &req, &web.limits.sign_in)?;
+    refusals::count_client(&web, &req, &web.limits.sign_in)?;
     let query = Query::read(req.query_string(), &["return_to", "provider", "fresh"])?;
     let mut all = web.app.providers.iter();
     let provider = match (query.text("provider"), all.next(), all.next()) {
@@ -98,7 +98,7 @@ pub(in crate::web) async fn finish(
     req: HttpRequest,
     session: Session,
 ) -> Result<HttpResponse, Problem> {
-    extract::count_client(&web, &req, &web.limits.callback)?;
+    refusals::count_client(&web, &req, &web.limits.callback)?;
     let before = session_before(&web, &req).await;
     let cookie = |begun: &SignIn| web.sign_in_secret(&req, begun.label());
     let done = sign_in::finish(&web.app, req.query_string(), cookie, before, &origin(&req)).await?;
@@ -141,14 +141,14 @@ pub(in crate::web) async fn use_link(
     code: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    extract::count_client(&web, &req, &web.limits.callback)?;
+    refusals::count_client(&web, &req, &web.limits.callback)?;
     csrf::same_origin(&web, &req)?;
     body::form(&web, &req, payload, &csrf::token_for(&web, &code)).await?;
     let before = session_before(&web, &req).await;
-    let done = sign_in::with_link(&web.app, &code, before, &origin(&req)).await?;
+    let done = admin_link::with_link(&web.app, &code, before, &origin(&req)).await?;
     adopt(&session, &done)
 }
 
 fn link_not_good() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, sign_in::LINK_NOT_GOOD)
+    Problem::new(StatusCode::FORBIDDEN, admin_link::LINK_NOT_GOOD)
 }

@@ -15,7 +15,7 @@ use super::{Shell, html};
 use crate::{
     actions::{ActError, sessions},
     authn::CredentialRefused,
-    web::{Web, body, client::origin, csrf, extract, problem::Problem},
+    web::{Web, body, client::origin, csrf, extract, problem::Problem, refusals},
 };
 
 #[derive(Template)]
@@ -84,7 +84,7 @@ pub(in crate::web) async fn back_channel(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    extract::count_client(&web, &req, &web.limits.callback)?;
+    refusals::count_client(&web, &req, &web.limits.callback)?;
     let refused = |detail: String| Problem::bad_request(detail).with(CACHE_CONTROL, "no-store");
     let form = body::unbound_form(&web, &req, payload).await.map_err(|e| refused(e.detail))?;
     let mut tokens = form.all("logout_token");
