@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use super::{
     StoreError,
     dialect::{Conn, Engine},
-    ledger,
+    ledger, ledger_stretch,
     tokens::{self, NewToken},
 };
 use crate::domain::{
     event::NewEvent,
-    ledger::{Entry, Hash, Head},
+    ledger::{Entry, Hash, Head, View},
 };
 
 /// The writer's open transaction.
@@ -122,11 +122,13 @@ impl<'c> Batch<'c> {
         self.conn().await?;
         if let Some(first) = self.entries.first() {
             ledger::insert(self.conn, &self.entries).await?;
-            // Whatever a trigger or a rule of somebody else does: as many entries are there as were recorded, or nothing is
-            // done. One that was edited on the way is for `verify` to find.
-            let recorded = i64::try_from(self.entries.len()).unwrap_or(i64::MAX);
-            if ledger::kept(self.conn, first.seq.saturating_sub(1)).await? != (recorded, self.head) {
-                return Err(StoreError::Damaged("the audit log, which did not keep an entry"));
+            // Whatever a trigger or a rule of somebody else does: what was recorded stands there, and nothing behind it, or
+            // nothing is done.
+            let one_more = i64::try_from(self.entries.len()).map_or(i64::MAX, |entries| entries.saturating_add(1));
+            let kept = ledger_stretch::behind(self.conn, first.seq.saturating_sub(1), one_more).await?;
+            let is_kept = |kept: Vec<View<'_>>| kept.into_iter().eq(self.entries.iter().map(Entry::view));
+            if !kept.views().is_some_and(is_kept) {
+                return Err(StoreError::Damaged("the audit log, which did not keep an entry as it was written"));
             }
         }
         if self.rights_lost && self.engine() == Engine::Postgres {

@@ -48,16 +48,12 @@ pub(super) const TELL_OTHERS: &str =
     "SELECT pg_notify('lokid_rights', (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint::text)";
 /// On PostgreSQL: its own clock, in milliseconds.
 pub(super) const MOMENT: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
-/// On PostgreSQL: what was put off until the commit happens now.
-const NOTHING_PUT_OFF: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 /// On PostgreSQL: the microseconds since what was told then.
 pub(super) const SINCE_TOLD: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint - $1";
 
 statements! {
     /// The end of the chain.
     HEAD = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
-    /// How many entries stand behind a place, and the end of the chain.
-    KEPT = "SELECT COUNT(*), MAX(seq), (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1) FROM audit WHERE seq > $1";
     /// One entry.
     BY_SEQ = "SELECT seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, resource_id, outcome, \
          reason, request_id, ip, user_agent, node, details, prev_hash, hash FROM audit WHERE seq = $1";
@@ -77,16 +73,6 @@ statements! {
 pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {
     let row: Option<(i64, Vec<u8>)> = on_conn!(conn, conn => sqlx::query_as(HEAD).fetch_optional(conn).await?);
     Ok(row.map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) }))
-}
-
-/// How many entries will stand behind a place when the transaction commits, and the head of then.
-pub(super) async fn kept(conn: &mut Conn, after: i64) -> Result<(i64, Head), StoreError> {
-    if let Conn::Postgres(_) = conn {
-        conn.run(NOTHING_PUT_OFF).await?;
-    }
-    let (entries, seq, hash): (i64, Option<i64>, Option<Vec<u8>>) =
-        on_conn!(conn, conn => sqlx::query_as(KEPT).bind(after).fetch_one(conn).await?);
-    Ok((entries, seq.zip(hash).map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) })))
 }
 
 static INSERT: Texts = Texts::new(|rows| insert_many("audit", COLUMNS, rows));

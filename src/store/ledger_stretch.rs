@@ -6,11 +6,11 @@
 //! long it is, so that no entry can be made up to pass for another, or for two. What does not add up was not written by
 //! lokid; then the stretch is read column by column.
 
-use sqlx::{AssertSqlSafe, Row as _, SqlitePool, ValueRef as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgExecutor, Row as _, SqliteExecutor, SqlitePool, ValueRef as _, postgres::PgRow};
 
 use super::{
     Store, StoreError,
-    dialect::{Db, in_time},
+    dialect::{Conn, Db, in_time},
     ledger::{Filter, SELECT},
     ledger_filter::bind_filter,
 };
@@ -38,6 +38,9 @@ const LINE: &str = "SELECT seq, CASE WHEN request_id >= x'' OR ip >= x'' OR user
 const HASHES: usize = 2 * size_of::<Hash>();
 /// How SQLite says that a text would be longer than it takes (`SQLITE_TOOBIG`).
 const TOO_BIG: &str = "18";
+
+/// On PostgreSQL: what was put off until the commit happens now.
+const NOTHING_PUT_OFF: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Entries of one stretch: memory stays flat and no statement takes long, however long the log is.
 const AT_ONCE: i64 = 1_024;
@@ -75,15 +78,31 @@ impl Store {
         let asked = Filter { oldest_first: true, ..asked };
         match &self.db {
             Db::Sqlite(pool) => lines(pool, asked).await,
-            Db::Postgres(pool) => {
-                let query = sqlx::query(AssertSqlSafe(asked.sql(SELECT)));
-                let query = bind_filter!(query, asked).bind(AT_ONCE);
-                let rows = in_time(async { Ok::<_, StoreError>(query.fetch_all(pool).await?) }).await?;
-                let last = rows.last().map(|row| row.try_get(0)).transpose()?;
-                Ok(Stretch { asked, last, read: Read::Rows(rows) })
-            }
+            Db::Postgres(pool) => in_time(async { Ok(rows(pool, asked, AT_ONCE).await?) }).await,
         }
     }
+}
+
+/// At most so many entries behind a place, as they would be if this transaction ended now.
+pub(super) async fn behind(conn: &mut Conn, place: i64, most: i64) -> Result<Stretch, StoreError> {
+    let asked = Filter::behind(Some(place));
+    if let Conn::Postgres(_) = conn {
+        conn.run(NOTHING_PUT_OFF).await?;
+    }
+    match conn {
+        Conn::Sqlite(conn) => {
+            let (last, read) = joined(&mut *conn, &asked, most).await?;
+            Ok(Stretch { asked, last, read })
+        }
+        Conn::Postgres(conn) => Ok(rows(&mut *conn, asked, most).await?),
+    }
+}
+
+async fn rows(from: impl PgExecutor<'_>, asked: Filter, most: i64) -> sqlx::Result<Stretch> {
+    let query = sqlx::query(AssertSqlSafe(asked.sql(SELECT)));
+    let rows = bind_filter!(query, asked).bind(most).fetch_all(from).await?;
+    let last = rows.last().map(|row| row.try_get(0)).transpose()?;
+    Ok(Stretch { asked, last, read: Read::Rows(rows) })
 }
 
 async fn lines(pool: &SqlitePool, asked: Filter) -> Result<Stretch, StoreError> {
@@ -109,10 +128,10 @@ fn is_too_big(e: &sqlx::Error) -> bool {
     e.as_database_error().is_some_and(|e| e.code().as_deref() == Some(TOO_BIG))
 }
 
-async fn joined(pool: &SqlitePool, asked: &Filter, at_once: i64) -> sqlx::Result<(Option<i64>, Read)> {
+async fn joined(from: impl SqliteExecutor<'_>, asked: &Filter, most: i64) -> sqlx::Result<(Option<i64>, Read)> {
     let joined = "SELECT COUNT(*), MAX(seq), string_agg(octet_length(line) || ':' || line, '')";
     let query = sqlx::query(AssertSqlSafe(format!("{joined} FROM ({}) lines", asked.sql(LINE))));
-    let row = bind_filter!(query, asked).bind(at_once).fetch_one(pool).await?;
+    let row = bind_filter!(query, asked).bind(most).fetch_one(from).await?;
     // The bytes of what SQLite calls a text.
     let (entries, lines): (i64, Option<Vec<u8>>) = (row.try_get(0)?, row.try_get_unchecked(2)?);
     let entries = usize::try_from(entries).unwrap_or(0);

@@ -101,6 +101,36 @@ each_engine! {
         assert_eq!(shape(&notary, &home.store).await, None);
     }
 
+    /// Nor one whose trace says something else.
+    async fn an_act_whose_entry_is_edited_as_it_is_written_fails(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        let (edit, stop) = match home.store.engine() {
+            Engine::Sqlite => (
+                "DROP TRIGGER audit_is_not_edited; CREATE TRIGGER zz AFTER INSERT ON audit WHEN NEW.actor_name = 'eve' \
+                 BEGIN UPDATE audit SET actor_name = 'bob' WHERE seq = NEW.seq; END",
+                "DROP TRIGGER zz",
+            ),
+            Engine::Postgres => (
+                "CREATE FUNCTION zz() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.actor_name = 'eve' THEN NEW.actor_name = 'bob'; \
+                 END IF; RETURN NEW; END $$; CREATE TRIGGER zz BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION zz()",
+                "DROP TRIGGER zz ON audit",
+            ),
+        };
+        let eve = || NewEvent::new(at(9), EventName::TokenCreated, Actor::new(ActorKind::Person, "eve", "eve"));
+        raw.run(edit).await.unwrap();
+        let head = home.store.audit_head().await.unwrap();
+        for events in [vec![eve()], vec![eve(), event(EventName::CredentialRefused)]] {
+            assert!(home.store.act(Append { events }).await.is_err());
+            assert_eq!(home.store.audit_head().await.unwrap(), head);
+        }
+        append(&home.store, 1).await;
+        raw.run(stop).await.unwrap();
+        home.store.act(Append { events: vec![eve()] }).await.unwrap();
+        assert_eq!(home.store.audit_head().await.unwrap().seq, head.seq + 2);
+        assert_eq!(notary.flaw(&home.store).await, None);
+    }
+
     async fn a_table_that_was_built_anew_or_lost_its_guard_is_named(home) {
         let notary = signed_log(&home).await;
         let mut raw = home.behind_its_back().await;
