@@ -6,7 +6,12 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Act, Batch, Store, StoreError, dialect::Conn, ledger_row::hash_of, statements::statements};
+use super::{
+    Act, Batch, Store, StoreError,
+    dialect::{Conn, past_indexes},
+    ledger_row::{Number, Said, hash_of},
+    statements::statements,
+};
 use crate::domain::{
     chain::Hole,
     checkpoint::{Cadence, Checkpoint, Latest, Statement, Vouching},
@@ -96,9 +101,10 @@ impl Signer {
     }
 }
 
-row! { CheckpointRow { seq: i64, hash: Vec<u8>, time: i64, kid: String, jws: String } }
+row! { LatestRow { seq: i64, time: Number, kid: Said } }
+row! { CheckpointRow { seq: i64, hash: Vec<u8>, time: Number, kid: Said, jws: Said } }
 row! {
-    TombstoneRow { first_seq: i64, last_seq: i64, prev_hash: Vec<u8>, first_hash: Vec<u8>, last_hash: Vec<u8>, jws: String }
+    TombstoneRow { first_seq: i64, last_seq: Number, prev_hash: Vec<u8>, first_hash: Vec<u8>, last_hash: Vec<u8>, jws: Said }
 }
 
 /// A checkpoint as it is stored.
@@ -116,10 +122,16 @@ pub struct StoredCheckpoint {
     pub jws: String,
 }
 
+impl From<LatestRow> for Latest {
+    fn from(LatestRow { seq, time, kid }: LatestRow) -> Self {
+        Self { seq, time: Moment::from_millis(time.0), kid: kid.0 }
+    }
+}
+
 impl From<CheckpointRow> for StoredCheckpoint {
     fn from(row: CheckpointRow) -> Self {
-        let (hash, time) = (hash_of(&row.hash), Moment::from_millis(row.time));
-        Self { seq: row.seq, hash, time, kid: row.kid, jws: row.jws }
+        let (hash, time) = (hash_of(&row.hash), Moment::from_millis(row.time.0));
+        Self { seq: row.seq, hash, time, kid: row.kid.0, jws: row.jws.0 }
     }
 }
 
@@ -144,12 +156,12 @@ impl From<TombstoneRow> for StoredTombstone {
     fn from(row: TombstoneRow) -> Self {
         let hole = Hole {
             first_seq: row.first_seq,
-            last_seq: row.last_seq,
+            last_seq: row.last_seq.0,
             prev_hash: hash_of(&row.prev_hash),
             first_hash: hash_of(&row.first_hash),
             last_hash: hash_of(&row.last_hash),
         };
-        Self { hole, jws: row.jws }
+        Self { hole, jws: row.jws.0 }
     }
 }
 
@@ -159,9 +171,8 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn latest_checkpoint(&self) -> Result<Option<Latest>, StoreError> {
-        let row: Option<(i64, i64, String)> =
-            on_db!(&self.db, pool => sqlx::query_as(LATEST).fetch_optional(pool).await?);
-        Ok(row.map(|(seq, time, kid)| Latest { seq, time: Moment::from_millis(time), kid }))
+        let row: Option<LatestRow> = on_db!(&self.db, pool => sqlx::query_as(LATEST).fetch_optional(pool).await?);
+        Ok(row.map(Latest::from))
     }
 
     /// Checkpoints of places behind `after` and not behind `until`, in order.
@@ -209,7 +220,8 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn undead_entry(&self, first: i64, last: i64) -> Result<Option<i64>, StoreError> {
-        Ok(on_db!(&self.db, pool => sqlx::query_scalar(UNDEAD).bind(first).bind(last).fetch_optional(pool).await?))
+        let sql = past_indexes(self.db.engine(), UNDEAD);
+        Ok(on_db!(&self.db, pool => sqlx::query_scalar(sql).bind(first).bind(last).fetch_optional(pool).await?))
     }
 
     /// Where a tombstone begins within another one: lokid joins those that touch, so somebody put it there.
@@ -226,8 +238,8 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn evidence_keys(&self) -> Result<Vec<serde_json::Value>, StoreError> {
-        let rows: Vec<(String,)> = on_db!(&self.db, pool => sqlx::query_as(SIGNERS).fetch_all(pool).await?);
-        Ok(rows.into_iter().filter_map(|(jwk,)| serde_json::from_str(&jwk).ok()).collect())
+        let rows: Vec<(Said,)> = on_db!(&self.db, pool => sqlx::query_as(SIGNERS).fetch_all(pool).await?);
+        Ok(rows.into_iter().filter_map(|(Said(jwk),)| serde_json::from_str(&jwk).ok()).collect())
     }
 
     /// The log's name: the hash of its first entry. Zeros while it is empty.
@@ -293,9 +305,8 @@ impl Act for Sign {
     async fn apply(&self, batch: &mut Batch<'_>) -> Result<Self::Output, StoreError> {
         let head = batch.head();
         let conn = batch.conn().await?;
-        let latest: Option<(i64, i64, String)> =
-            on_conn!(conn, conn => sqlx::query_as(LATEST).fetch_optional(conn).await?);
-        let latest = latest.map(|(seq, time, kid)| Latest { seq, time: Moment::from_millis(time), kid });
+        let latest: Option<LatestRow> = on_conn!(conn, conn => sqlx::query_as(LATEST).fetch_optional(conn).await?);
+        let latest = latest.map(Latest::from);
         let cadence = self.cadence.unwrap_or(Cadence { every: std::time::Duration::ZERO, entries: 1 });
         if !cadence.is_due(latest.as_ref(), head.seq, &self.signer.kid, self.now) {
             return Ok(None);

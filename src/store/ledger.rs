@@ -4,9 +4,9 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Act, Batch, Store, StoreError,
-    dialect::{Conn, Texts, insert_many, pieces},
+    dialect::{Conn, Texts, insert_many, past_indexes, pieces},
     ledger_filter::bind_filter,
-    ledger_row::{EntryRow, hash_of},
+    ledger_row::{EntryRow, Number, Said, hash_of},
     statements::statements,
 };
 use crate::domain::{
@@ -71,7 +71,10 @@ statements! {
 }
 
 pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {
-    let row: Option<(i64, Vec<u8>)> = on_conn!(conn, conn => sqlx::query_as(HEAD).fetch_optional(conn).await?);
+    let row: Option<(i64, Vec<u8>)> = {
+        let sql = past_indexes(conn.engine(), HEAD);
+        on_conn!(conn, conn => sqlx::query_as(sql).fetch_optional(conn).await?)
+    };
     Ok(row.map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) }))
 }
 
@@ -153,8 +156,12 @@ impl Store {
             if missing <= 0 {
                 break;
             }
+            let sql = match (filter.in_order, filter.sql(SELECT)) {
+                (true, sql) => past_indexes(self.db.engine(), &sql),
+                (false, sql) => AssertSqlSafe(sql),
+            };
             let rows: Vec<EntryRow> = on_db!(&self.db, pool => {
-                let query = sqlx::query_as(AssertSqlSafe(filter.sql(SELECT)));
+                let query = sqlx::query_as(sql);
                 bind_filter!(query, filter).bind(missing).fetch_all(pool).await?
             });
             entries.extend(rows.into_iter().map(Entry::from));
@@ -167,10 +174,12 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn audit_summary(&self, since: Moment) -> Result<Vec<Count>, StoreError> {
-        let rows: Vec<(String, String, i64, i64)> =
+        let rows: Vec<(Said, Said, i64, Number)> =
             on_db!(&self.db, pool => sqlx::query_as(SUMMARY).bind(since.millis()).fetch_all(pool).await?);
-        let count =
-            |(event, outcome, times, latest)| Count { event, outcome, times, latest: Moment::from_millis(latest) };
+        let count = |(Said(event), Said(outcome), times, Number(latest))| {
+            let latest = Moment::from_millis(latest);
+            Count { event, outcome, times, latest }
+        };
         Ok(rows.into_iter().map(count).collect())
     }
 
@@ -179,7 +188,9 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn audit_by_hour(&self, since: Moment) -> Result<Vec<(i64, String, i64)>, StoreError> {
-        Ok(on_db!(&self.db, pool => sqlx::query_as(BY_HOUR).bind(since.millis()).fetch_all(pool).await?))
+        let rows: Vec<(Number, Said, i64)> =
+            on_db!(&self.db, pool => sqlx::query_as(BY_HOUR).bind(since.millis()).fetch_all(pool).await?);
+        Ok(rows.into_iter().map(|(Number(hour), Said(event), times)| (hour, event, times)).collect())
     }
 
     /// How many entries fit in each stretch of `width` milliseconds since `from`, of the latest `most` that fit.
@@ -216,10 +227,11 @@ impl Store {
         let bar = format!("(time - ({})) / {}", from.millis(), width.max(1));
         let sql =
             format!("SELECT {bar} AS bar, outcome, COUNT(*) AS entries FROM ({chosen}) chosen GROUP BY {bar}, outcome");
-        Ok(on_db!(&self.db, pool => {
+        let rows: Vec<(Number, Said, i64)> = on_db!(&self.db, pool => {
             let query = sqlx::query_as(AssertSqlSafe(sql));
             bind_filter!(query, filter).bind(most).fetch_all(pool).await?
-        }))
+        });
+        Ok(rows.into_iter().map(|(Number(bar), Said(outcome), entries)| (bar, outcome, entries)).collect())
     }
 
     /// One entry.
@@ -237,7 +249,8 @@ impl Store {
     /// # Errors
     /// When the database cannot say.
     pub async fn audit_head(&self) -> Result<Head, StoreError> {
-        let row: Option<(i64, Vec<u8>)> = on_db!(&self.db, pool => sqlx::query_as(HEAD).fetch_optional(pool).await?);
+        let sql = past_indexes(self.db.engine(), HEAD);
+        let row: Option<(i64, Vec<u8>)> = on_db!(&self.db, pool => sqlx::query_as(sql).fetch_optional(pool).await?);
         Ok(row.map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) }))
     }
 }

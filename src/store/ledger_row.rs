@@ -1,7 +1,11 @@
 //! An entry of the log from a row, whatever stands there: one that was tampered with has to be shown and found too, so
 //! nothing that a column holds is an error, and nothing that lokid did not write passes for what it wrote.
 
-use sqlx::{Row, TypeInfo as _, ValueRef as _, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    Row, TypeInfo as _, ValueRef as _,
+    postgres::{PgRow, PgValueRef},
+    sqlite::{SqliteRow, SqliteValueRef},
+};
 
 use crate::domain::{
     ledger::{Entry, Hash},
@@ -24,6 +28,61 @@ pub(super) fn hash_of(bytes: &[u8]) -> Hash {
     bytes.try_into().unwrap_or(NO_HASH)
 }
 
+/// A text of a row that was perhaps tampered with, as [`Cells::text`] reads it.
+pub(super) struct Said(pub(super) String);
+
+/// A number of one, as [`Cells::number`] reads it.
+pub(super) struct Number(pub(super) i64);
+
+/// Reads whatever stands there.
+macro_rules! whatever {
+    ($engine:ty, $value:ty, $kind:ty, $to:ident, $read:expr) => {
+        impl sqlx::Type<$engine> for $to {
+            fn type_info() -> <$engine as sqlx::Database>::TypeInfo {
+                <$kind as sqlx::Type<$engine>>::type_info()
+            }
+
+            fn compatible(_: &<$engine as sqlx::Database>::TypeInfo) -> bool {
+                true
+            }
+        }
+
+        impl<'r> sqlx::Decode<'r, $engine> for $to {
+            fn decode(value: $value) -> Result<Self, sqlx::error::BoxDynError> {
+                let read: fn($value) -> $kind = $read;
+                Ok(Self(read(value)))
+            }
+        }
+    };
+}
+whatever!(sqlx::Sqlite, SqliteValueRef<'r>, String, Said, said);
+whatever!(sqlx::Sqlite, SqliteValueRef<'r>, i64, Number, number);
+whatever!(sqlx::Postgres, PgValueRef<'r>, String, Said, |value| decoded(value).unwrap_or_else(|| "\0".to_owned()));
+whatever!(sqlx::Postgres, PgValueRef<'r>, i64, Number, |value| decoded(value).unwrap_or(i64::MIN));
+
+/// What PostgreSQL says is of this type.
+fn decoded<'r, T: sqlx::Type<sqlx::Postgres> + sqlx::Decode<'r, sqlx::Postgres>>(value: PgValueRef<'r>) -> Option<T> {
+    let fits = !value.is_null() && T::compatible(&value.type_info());
+    if fits { T::decode(value).ok() } else { None }
+}
+
+fn said(value: SqliteValueRef<'_>) -> String {
+    if value.is_null() {
+        return "\0".to_owned();
+    }
+    let is_text = value.type_info().name() == "TEXT";
+    let bytes = <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_text => text.to_owned(),
+        _ => format!("{}\0", String::from_utf8_lossy(bytes)),
+    }
+}
+
+fn number(value: SqliteValueRef<'_>) -> i64 {
+    let is_number = !value.is_null() && value.type_info().name() == "INTEGER";
+    if is_number { <i64 as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).unwrap_or(i64::MIN) } else { i64::MIN }
+}
+
 /// The columns of an entry, by their places.
 trait Cells {
     /// No entry was written at the time that stands for what is no number.
@@ -37,29 +96,21 @@ trait Cells {
 /// SQLite keeps anything in any column, once the table was built anew.
 impl Cells for SqliteRow {
     fn number(&self, at: usize) -> i64 {
-        if is_a(self, "INTEGER", at) { self.try_get(at).unwrap_or(i64::MIN) } else { i64::MIN }
+        self.try_get_raw(at).map_or(i64::MIN, number)
     }
 
     fn text(&self, at: usize) -> String {
-        let bytes: &[u8] = self.try_get_unchecked(at).unwrap_or_default();
-        match std::str::from_utf8(bytes) {
-            Ok(text) if is_a(self, "TEXT", at) => text.to_owned(),
-            _ => format!("{}\0", String::from_utf8_lossy(bytes)),
-        }
+        self.try_get_raw(at).map_or_else(|_| "\0".to_owned(), said)
     }
 
     fn hash(&self, at: usize) -> Hash {
-        if is_a(self, "BLOB", at) { self.try_get(at).map_or(NO_HASH, hash_of) } else { NO_HASH }
+        let is_blob = |value: SqliteValueRef<'_>| !value.is_null() && value.type_info().name() == "BLOB";
+        if self.try_get_raw(at).is_ok_and(is_blob) { self.try_get(at).map_or(NO_HASH, hash_of) } else { NO_HASH }
     }
 
     fn is_missing(&self, at: usize) -> bool {
         self.try_get_raw(at).is_ok_and(|value| value.is_null())
     }
-}
-
-/// Whether SQLite calls a value so.
-fn is_a(row: &SqliteRow, kind: &str, at: usize) -> bool {
-    row.try_get_raw(at).is_ok_and(|value| !value.is_null() && value.type_info().name() == kind)
 }
 
 /// PostgreSQL keeps in a column what its type allows; `store::ledger_shape` looks at the types.

@@ -105,7 +105,7 @@ fn objects(rows: Vec<(String, String, String, String)>) -> Objects {
 fn difference(expected: &Objects, found: &Objects) -> Option<String> {
     let gone = expected.iter().find(|(object, _)| !found.contains_key(object));
     let other = || expected.iter().find(|(object, sql)| found.get(object) != Some(sql));
-    // One index more hides nothing.
+    // One index more hides nothing from whoever reads past the indexes (`dialect::past_indexes`).
     let added = || found.keys().find(|object| object.0 != "index" && !expected.contains_key(object));
     if let Some(((kind, name, table), _)) = gone {
         return Some(format!("the {kind} {name} of the table {table} is missing"));

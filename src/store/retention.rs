@@ -6,6 +6,7 @@
 
 use super::{
     Act, Batch, Store, StoreError,
+    dialect::past_indexes,
     evidence::{Signer, log_of, touching},
     ledger_row::EntryRow,
     statements::statements,
@@ -141,8 +142,9 @@ impl Act for Retain {
         // Never the last entry: the next one builds on it.
         let end = batch.head().seq;
         let conn = batch.conn().await?;
+        let sql = past_indexes(conn.engine(), BETWEEN);
         let rows: Vec<EntryRow> = on_conn!(conn, conn =>
-            sqlx::query_as(BETWEEN).bind(self.after).bind(end).bind(STEP).fetch_all(conn).await?);
+            sqlx::query_as(sql).bind(self.after).bind(end).bind(STEP).fetch_all(conn).await?);
         let entries: Vec<Entry> = rows.into_iter().map(Entry::from).collect();
         let looked_to = entries.last().map_or(end, |last| last.seq);
         let over = |e: &&Entry| self.ages.is_over(&e.event, e.time, self.now);
@@ -163,8 +165,9 @@ impl Act for Retain {
         self.signer.remember(batch.conn().await?, self.now).await?;
         self.set_tombstones(batch, &gone, (first, last)).await?;
         let conn = batch.conn().await?;
+        let sql = past_indexes(conn.engine(), BURY);
         let buried =
-            on_conn!(conn, conn => sqlx::query(BURY).bind(first).bind(last).execute(conn).await?.rows_affected());
+            on_conn!(conn, conn => sqlx::query(sql).bind(first).bind(last).execute(conn).await?.rows_affected());
         if buried != gone.len() as u64 {
             return Err(StoreError::Damaged("the entries that a tombstone stands for"));
         }

@@ -248,6 +248,33 @@ each_engine! {
         home.store.audit_page(&Filter { start: Some(at(0)), ..Filter::default() }, 10).await.unwrap();
     }
 
+    /// SQLite would rather read an index that holds every column, and what it is told of their sizes can be made up.
+    async fn the_table_is_examined_and_not_an_index_that_holds_all_of_it(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.drop_triggers().await;
+        raw.run(&format!(
+            "ANALYZE; CREATE INDEX zz ON audit (seq, {COLUMNS}); CREATE TABLE kept AS SELECT * FROM sqlite_schema WHERE name = 'zz'; \
+             PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'zz'; PRAGMA schema_version = 9001"
+        )).await.unwrap();
+        let mut other = home.behind_its_back().await;
+        other.run("UPDATE audit SET actor_name = 'nobody' WHERE seq = 2").await.unwrap();
+        other.run(
+            "PRAGMA writable_schema = ON; INSERT INTO sqlite_schema SELECT * FROM kept; DELETE FROM sqlite_stat1; \
+             INSERT INTO sqlite_stat1 VALUES ('audit', 'zz', '10 1 1 sz=2'), ('audit', NULL, '100000000 sz=2000000000'); \
+             PRAGMA schema_version = 9002"
+        ).await.unwrap();
+        let mut reader = home.behind_its_back().await;
+        assert_eq!(reader.texts("SELECT actor_name FROM audit WHERE seq > 1 ORDER BY seq LIMIT 1").await, ["ann"], "the index lies");
+        assert_eq!(notary.flaw(&home.store).await, Some(("edited", 2)));
+        assert_eq!(home.store.audit_stretch(&Filter::default()).await.unwrap()[1].actor_name, "nobody");
+        reader.run("DROP INDEX zz; UPDATE audit SET actor_name = 'ann' WHERE seq = 2").await.unwrap();
+        assert_eq!(notary.flaw(&home.store).await, None);
+    }
+
     /// Putting its row back does not bring it back: the log says that it leaked.
     async fn a_key_that_the_log_says_leaked_is_not_believed_though_it_is_among_the_trusted(home) {
         let mut leaked = signed_log(&home).await;

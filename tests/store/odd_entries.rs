@@ -126,10 +126,38 @@ each_engine! {
             let is_other = format!("SELECT COUNT(*) FROM audit a JOIN old USING (seq) WHERE seq = 61 AND typeof(a.{column}) <> typeof(old.{column})");
             assert_eq!(raw.number(&is_other).await, 1, "{column} = {value}");
             assert_eq!(fault(&home.store).await, Some(Fault::Edited { seq: 61 }), "{column} = {value}");
-            // It is shown all the same.
-            assert_eq!(home.store.audit_page(&Filter::default(), 100).await.unwrap().len(), 62);
+            // It is shown and counted all the same.
+            let (store, since) = (&home.store, at(-9));
+            assert_eq!(store.audit_page(&Filter::default(), 100).await.unwrap().len(), 62);
+            store.audit_summary(since).await.unwrap();
+            store.audit_by_hour(since).await.unwrap();
+            store.audit_timeline(&Filter::default(), since, 1000, 100).await.unwrap();
             raw.run(&format!("UPDATE audit SET {column} = (SELECT {column} FROM old WHERE seq = 61) WHERE seq = 61")).await.unwrap();
             assert_eq!(fault(&home.store).await, None, "{column} = {value}");
         }
+    }
+
+    /// What is signed about the log can be odd as well: then it is forged, or nobody's.
+    async fn a_statement_of_another_kind_is_forged_and_a_key_that_is_none_is_passed_over(home) {
+        let mut notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.run("ALTER TABLE audit_checkpoints RENAME TO old; CREATE TABLE audit_checkpoints AS SELECT * FROM old; \
+            ALTER TABLE audit_keys RENAME TO keys; CREATE TABLE audit_keys AS SELECT * FROM keys; \
+            CREATE UNIQUE INDEX a ON audit_keys (kid); CREATE UNIQUE INDEX b ON audit_checkpoints (seq, hash)").await.unwrap();
+        for (column, value) in [("jws", "CAST(jws AS BLOB)"), ("time", "'abc'"), ("kid", "NULL"), ("kid", "CAST(x'ff' AS TEXT)")] {
+            raw.run(&format!("UPDATE audit_checkpoints SET {column} = {value} WHERE seq = 20")).await.unwrap();
+            assert_eq!(notary.flaw(&home.store).await, Some(("forged", 20)), "{column} = {value}");
+            raw.run(&format!("UPDATE audit_checkpoints SET {column} = (SELECT {column} FROM old WHERE seq = 20) WHERE seq = 20")).await.unwrap();
+            assert_eq!(notary.flaw(&home.store).await, None);
+        }
+        raw.run("INSERT INTO audit_keys VALUES ('odd', x'ff', 0)").await.unwrap();
+        assert_eq!(exported(&home.store, &notary).await, (42, 0, None));
+        // Nor does it keep the next one from being signed.
+        raw.run("UPDATE audit_checkpoints SET time = 'abc'").await.unwrap();
+        append(&home.store, 1).await;
+        assert!(notary.sign(&home.store, 9).await.is_some());
     }
 }
