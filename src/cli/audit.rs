@@ -6,12 +6,11 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::{
-    Common, Done, Failure,
+    Common, Done,
     backend::{Backend, Target},
-    evidence::{Export, Retain, Verify},
+    evidence::{Export, Retain, Verify, known_event},
     print,
 };
-use crate::domain::event::EventName;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -88,24 +87,15 @@ async fn tail(
     lines: i64,
     follow: bool,
 ) -> Done {
-    if let Some(event) = event {
-        let prefix = event.trim_end_matches('*');
-        let known =
-            EventName::EVERY.iter().any(|e| e.as_str() == event || (prefix != event && e.as_str().starts_with(prefix)));
-        if !known {
-            let names: Vec<_> = EventName::EVERY.iter().map(|e| e.as_str()).collect();
-            return Err(
-                Failure::new(format!("there is no event {event:?}")).hint(format!("events are {}", names.join(", ")))
-            );
-        }
-    }
+    event.map_or(Ok(()), known_event)?;
     let mut last = after.unwrap_or(0);
     let mut entries = backend.audit(event, after, lines).await?;
     if let (Some(after), true) = (after, entries.is_empty()) {
         let newest = backend.audit(None, None, 1).await?;
         let end = newest.first().and_then(|entry| entry["seq"].as_i64()).unwrap_or(0);
         if end < after {
-            print::aside(&format!("There is no entry {after} yet: the log ends at {end}."));
+            let waiting = if follow { " Waiting for what comes behind it." } else { "" };
+            print::aside(&format!("There is no entry {after} yet: the log ends at {end}.{waiting}"));
         }
     }
     let mut nodes = BTreeSet::new();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Common, Done, Failure,
     backend::{Backend, Target, existing_database, local_app, permit},
-    print, sources,
+    not_made, print, sources,
 };
 use crate::{
     actions::{audit::Verdict, evidence},
@@ -22,7 +22,7 @@ use crate::{
         export::{Format, Wanted},
         offline,
     },
-    domain::event::Origin,
+    domain::event::{EventName, Origin},
     keys::verify::PublicKeys,
     store::ledger::Filter,
     web::api::audit::check_filter,
@@ -54,8 +54,8 @@ pub(super) struct Verify {
     /// Trust the keys of this JWK Set, as lokid enterprise audit keys printed it; without it nothing says who wrote the export
     #[arg(long, value_name = "FILE", requires = "export")]
     jwks: Option<PathBuf>,
-    /// Compare the export with the checkpoints in this file, a copy of enterprise.audit.anchor_file
-    #[arg(long, value_name = "FILE", requires = "export")]
+    /// Compare the export with the checkpoints in this file, a copy of enterprise.audit.anchor_file; --jwks says whose they are
+    #[arg(long, value_name = "FILE", requires = "jwks")]
     anchor: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
@@ -82,11 +82,22 @@ impl Verify {
             None => PublicKeys::default(),
         };
         let anchors = match &self.anchor {
-            Some(path) => anchor::read(path).map_err(|e| unreadable(path, &e))?,
+            Some(path) => anchors_in(path)?,
             None => Vec::new(),
         };
         show(common, &serde_json::to_value(examine(path, &trusted, &anchors)?)?)
     }
+}
+
+/// The anchors of a file that was named: there are some, or it is not that file.
+fn anchors_in(path: &Path) -> Result<Vec<String>, Failure> {
+    File::open(path).map_err(|e| unreadable(path, &e))?;
+    let anchors = anchor::read(path).map_err(|e| unreadable(path, &e))?;
+    if anchors.is_empty() {
+        let hint = "it has to be a copy of enterprise.audit.anchor_file, which a server writes at each checkpoint";
+        return Err(Failure::new(format!("{} holds no anchor", path.display())).hint(hint));
+    }
+    Ok(anchors)
 }
 
 fn unreadable(path: &Path, e: &std::io::Error) -> Failure {
@@ -226,9 +237,7 @@ impl Asked {
             let wrong = |e| Failure::new(format!("--{name}: {e}"));
             text.as_deref().map(str::parse).transpose().map_err(wrong)
         };
-        if let Some(event) = &self.event {
-            check_filter(event).map_err(|expected| Failure::new(format!("there is no event {event:?}: {expected}")))?;
-        }
+        self.event.as_deref().map_or(Ok(()), known_event)?;
         let filter = Filter {
             event: self.event.clone(),
             actor: self.actor.clone(),
@@ -237,10 +246,26 @@ impl Asked {
             end: moment("end", &self.end)?,
             ..Filter::default()
         };
+        if filter.start.zip(filter.end).is_some_and(|(start, end)| start >= end) {
+            return Err(Failure::new("--start has to be earlier than --end"));
+        }
         let mut asked = url::form_urlencoded::Serializer::new(String::new());
         let asked = asked.extend_pairs(self.pairs()).finish();
         Ok(Wanted { filter, asked, format: self.format.parse().unwrap_or(Format::Jsonl) })
     }
+}
+
+/// Whether there is such an event, or such a beginning of some.
+pub(super) fn known_event(event: &str) -> Done {
+    check_filter(event).map_err(|_| {
+        let family = format!("{}.*", event.trim_end_matches(['.', '*']));
+        let names = || EventName::EVERY.iter().map(|e| e.as_str()).collect::<Vec<_>>().join(", ");
+        let hint = match check_filter(&family) {
+            Ok(()) => format!("did you mean '{family}'?"),
+            Err(_) => format!("one of these, or the beginning of one and *: {}", names()),
+        };
+        Failure::new(format!("there is no event {event:?}")).hint(hint)
+    })
 }
 
 #[derive(Debug, Args)]
@@ -260,6 +285,7 @@ impl Export {
     }
 
     pub(super) async fn run(&self, backend: &Backend) -> Done {
+        self.asked.wanted()?;
         match &self.out {
             Some(path) => {
                 to_file(backend, &self.asked, path).await?;
@@ -276,14 +302,19 @@ impl Export {
 /// A new file that only its owner can read, on the disk when this returns.
 async fn to_file(backend: &Backend, asked: &Asked, path: &Path) -> Done {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = made.map_err(|e| {
-        let hint = "an existing file is not overwritten; choose another name";
-        Failure::new(format!("cannot make {}: {e}", path.display())).hint(hint)
-    })?;
+    let file = made.map_err(|e| not_made(path, &e))?;
     let mut out = BufWriter::with_capacity(1 << 18, file);
-    backend.export(asked, &mut out).await?;
-    out.flush()?;
-    Ok(out.get_ref().sync_all()?)
+    let written = async {
+        backend.export(asked, &mut out).await?;
+        out.flush()?;
+        Ok(out.get_ref().sync_all()?)
+    };
+    let written = written.await;
+    if written.is_err() {
+        // Half an export would pass for one that somebody cut, and be in the way of the next.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 #[derive(Debug, Args)]

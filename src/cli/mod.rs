@@ -218,11 +218,17 @@ async fn run(cli: Cli) -> Done {
 /// A new file that its owner alone reads.
 fn write_secret(path: &Path, text: &str) -> Done {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = made.map_err(|e| {
-        Failure::new(format!("cannot make {}: {e}", path.display()))
-            .hint("an existing file is not overwritten; choose another name")
-    })?;
+    let mut file = made.map_err(|e| not_made(path, &e))?;
     Ok(file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?)
+}
+
+/// Why a new file could not be made.
+fn not_made(path: &Path, e: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("cannot make {}: {e}", path.display()));
+    match e.kind() {
+        std::io::ErrorKind::AlreadyExists => failure.hint("an existing file is not overwritten; choose another name"),
+        _ => failure,
+    }
 }
 
 /// The settings' sources for a verb without flags of its own.

@@ -19,23 +19,25 @@ use crate::domain::{
     time::Moment,
 };
 
-/// An entry as a line: its texts, then its hashes. Behind each text stands U+0000, which no text that lokid stores holds
-/// (`domain::ledger::storable`). A text that may be missing is empty then, and begins with a `+` otherwise. Not
-/// `concat_ws`, which leaves out the separator of a text that is NULL, so that two could pass for three.
+/// An entry as a line: its texts and its hashes, with U+0000 between them, which no text that lokid stores holds
+/// (`domain::ledger::storable`). A text that may be missing is empty then, and begins with a `+` otherwise.
 ///
-/// There is no line where a value is not of the kind that was hashed: NULL reads as an empty text here, and a blob as the
-/// text of its bytes. In SQLite's order numbers come before texts, and texts before blobs (<https://sqlite.org/datatype3.html>
-/// §4.1), and to compare costs less than `typeof`. No index is asked, for the same reason as in `dialect::past_indexes`.
-const LINE: &str = "SELECT seq, CASE WHEN request_id >= x'' OR ip >= x'' OR user_agent >= x'' THEN NULL \
-     WHEN octet_length(prev_hash) = 32 AND octet_length(hash) = 32 AND prev_hash >= x'' AND hash >= x'' AND time < '' \
-     AND event < x'' AND level < x'' AND actor_kind < x'' AND actor_id < x'' AND actor_name < x'' AND resource_kind < x'' \
-     AND resource_id < x'' AND outcome < x'' AND reason < x'' AND node < x'' AND details < x'' \
-     THEN concat(seq, x'00', time, x'00', \
-     event, x'00', level, x'00', actor_kind, x'00', actor_id, x'00', actor_name, x'00', resource_kind, x'00', \
-     resource_id, x'00', outcome, x'00', reason, x'00', '+' || request_id, x'00', '+' || ip, x'00', \
-     '+' || user_agent, x'00', node, x'00', details, x'00', prev_hash, hash) END AS line FROM audit NOT INDEXED";
-/// Both hashes of a line.
-const HASHES: usize = 2 * size_of::<Hash>();
+/// There is no line where a value is not of the kind that was hashed: NULL would leave out its separator too, so that two
+/// could pass for three, and a blob reads as the text of its bytes. A missing text that is neither text nor NULL is two
+/// separators more, which no line has. In SQLite's order numbers come before texts, and texts before blobs
+/// (<https://sqlite.org/datatype3.html> §4.1); to compare costs less than `typeof`. No index is asked, for the same reason
+/// as in `dialect::past_indexes`.
+const LINE: &str = "SELECT seq, CASE WHEN octet_length(prev_hash) = 32 AND octet_length(hash) = 32 AND prev_hash >= x'' \
+     AND hash >= x'' AND time < '' AND event < x'' AND level < x'' AND actor_kind < x'' AND actor_id < x'' \
+     AND actor_name < x'' AND resource_kind < x'' AND resource_id < x'' AND outcome < x'' AND reason < x'' AND node < x'' \
+     AND details < x'' THEN concat_ws(x'00', seq, time, event, level, actor_kind, actor_id, actor_name, resource_kind, \
+     resource_id, outcome, reason, \
+     CASE WHEN request_id < x'' THEN '+' || request_id WHEN request_id IS NULL THEN '' ELSE x'0000' END, \
+     CASE WHEN ip < x'' THEN '+' || ip WHEN ip IS NULL THEN '' ELSE x'0000' END, \
+     CASE WHEN user_agent < x'' THEN '+' || user_agent WHEN user_agent IS NULL THEN '' ELSE x'0000' END, \
+     node, details, prev_hash, hash) END AS line FROM audit NOT INDEXED";
+/// Both hashes of a line, and what stands between them.
+const HASHES: usize = 2 * size_of::<Hash>() + 1;
 /// How SQLite says that a text would be longer than it takes (`SQLITE_TOOBIG`).
 const TOO_BIG: &str = "18";
 
@@ -206,7 +208,7 @@ struct Line<'l> {
     texts: &'l str,
     ends: memchr::Memchr<'l>,
     begin: usize,
-    hashes: &'l [u8],
+    hashes: [&'l [u8]; 2],
 }
 
 fn next_line<'l>(lines: &mut &'l [u8]) -> Option<View<'l>> {
@@ -215,9 +217,10 @@ fn next_line<'l>(lines: &mut &'l [u8]) -> Option<View<'l>> {
     take(lines, 1).filter(|colon| *colon == b":")?;
     let line = take(lines, length)?;
     let (texts, hashes) = line.split_at_checked(line.len().checked_sub(HASHES)?)?;
+    let (prev_hash, hash) = hashes.split_at_checked(size_of::<Hash>())?;
     let texts = std::str::from_utf8(texts).ok()?;
     let ends = memchr::memchr_iter(0, texts.as_bytes());
-    let mut line = Line { texts, ends, begin: 0, hashes };
+    let mut line = Line { texts, ends, begin: 0, hashes: [prev_hash, hash.strip_prefix(b"\0")?] };
     let view = view(&mut line)?;
     (line.begin == texts.len()).then_some(view)
 }
@@ -240,7 +243,9 @@ impl<'l> Fields<'l> for Line<'l> {
     }
 
     fn hash(&mut self) -> Option<Hash> {
-        take(&mut self.hashes, size_of::<Hash>())?.try_into().ok()
+        let [next, behind] = self.hashes;
+        self.hashes = [behind, next];
+        next.try_into().ok()
     }
 }
 
@@ -288,7 +293,7 @@ mod tests {
     fn line(reason: &str) -> Vec<u8> {
         let texts = format!("7\x009\0a\0b\0c\0d\0e\0f\0g\0h\0{reason}\0\0+\0+x\0n\0{{}}\0");
         // Hashes are bytes like any other.
-        [texts.as_bytes(), &[0; 63], &[0xFF]].concat()
+        [texts.as_bytes(), &[0; 64], &[0xFF]].concat()
     }
 
     fn stretch(entries: usize, all: &[Vec<u8>]) -> Stretch {

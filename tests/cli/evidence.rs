@@ -72,6 +72,22 @@ fn an_export_is_examined_where_there_is_neither_database_nor_server() {
         assert_eq!(elsewhere.run(&format!("enterprise audit verify {unreadable}")).code, 1, "{unreadable}");
     }
     assert_eq!(elsewhere.run("enterprise audit verify --jwks some.json").code, 2);
+    // An anchor file that was named has to be one, and says nothing without the keys.
+    fs::write(elsewhere.path().join("none.anchor"), "").unwrap();
+    for (anchors, code) in [
+        ("--jwks keys.json --anchor missing", 1),
+        ("--jwks keys.json --anchor none.anchor", 1),
+        ("--anchor some.json", 2),
+    ] {
+        assert_eq!(
+            elsewhere.run(&format!("enterprise audit verify --export audit.jsonl {anchors}")).code,
+            code,
+            "{anchors}"
+        );
+    }
+    fs::copy(home.path().join(".loki/loki.db.anchor"), elsewhere.path().join("real.anchor")).unwrap();
+    let with = elsewhere.ok("enterprise audit verify --export audit.jsonl --jwks keys.json --anchor real.anchor");
+    assert!(with.out.contains("Compared with 1 anchor outside the database."), "{}", with.out);
     assert_eq!(home.run("enterprise audit export --out audit.jsonl").code, 1, "an existing file is not overwritten");
 }
 
@@ -121,4 +137,28 @@ fn the_log_is_followed_from_an_entry_on() {
     let seqs: Vec<i64> =
         lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["seq"].as_i64().unwrap()).collect();
     assert_eq!(seqs, [3, 4]);
+}
+
+#[test]
+fn an_export_that_cannot_be_made_leaves_no_file_and_says_what_would_be_right() {
+    let home = with_signed_log();
+    for (asked, code, says) in [
+        ("--event auth --out a.jsonl", 1, "did you mean 'auth.*'?"),
+        ("--event nosuch --out a.jsonl", 1, "or the beginning of one and *"),
+        ("--start yesterday --out a.jsonl", 1, "expected a date"),
+        ("--start 2026-02-01 --end 2026-01-01 --out a.jsonl", 1, "--start has to be earlier than --end"),
+        ("--out nosuch/a.jsonl", 1, "No such file or directory"),
+    ] {
+        let refused = home.run(&format!("enterprise audit export {asked}"));
+        assert!(refused.code == code && refused.err.contains(says), "{asked}: {}", refused.shown());
+        assert!(!refused.err.contains("not overwritten") && !home.path().join("a.jsonl").exists(), "{asked}");
+    }
+    let unknown = home.run("enterprise audit tail --event auth");
+    assert!(unknown.code == 1 && unknown.err.contains("did you mean 'auth.*'?"), "{}", unknown.shown());
+    home.ok("enterprise audit export --event auth.* --start 2026-01-01 --out a.jsonl");
+    let again = home.run("enterprise audit export --out a.jsonl");
+    assert!(again.code == 1 && again.err.contains("not overwritten"), "{}", again.shown());
+    // One that nobody answers.
+    let lost = home.run("enterprise audit export --out b.jsonl --server http://127.0.0.1:9");
+    assert!(lost.code == 1 && !home.path().join("b.jsonl").exists(), "{}", lost.shown());
 }
