@@ -24,7 +24,7 @@ use crate::{
         Store, StoreError,
         evidence::{Signer, StoredTombstone},
         ledger::Filter,
-        ledger_stretch::Stretch,
+        ledger_stretch::{Reader, Stretch},
     },
 };
 
@@ -91,6 +91,7 @@ pub struct Export {
     last: Option<i64>,
     /// Up to where tombstones stand in it.
     gone_to: i64,
+    reader: Reader,
     ahead: Option<Stretch>,
     state: State,
 }
@@ -109,6 +110,7 @@ impl Export {
     /// When the database cannot say where that is.
     pub async fn of(store: Store, wanted: Wanted, signer: Option<Signer>, now: Moment) -> Result<Self, StoreError> {
         let (until, log) = (store.audit_head().await?, store.audit_log_id().await?);
+        let reader = store.audit_reader();
         Ok(Self {
             store,
             wanted,
@@ -120,6 +122,7 @@ impl Export {
             count: 0,
             last: None,
             gone_to: 0,
+            reader,
             ahead: None,
             state: State::Begin,
         })
@@ -147,7 +150,10 @@ impl Export {
             State::Entries => {
                 let read = match self.ahead.take() {
                     Some(read) => read,
-                    None => self.store.read_stretch(self.next()).await?,
+                    None => {
+                        let next = self.next();
+                        self.reader.stretch(next).await?
+                    }
                 };
                 let (before, last) = (self.last, read.last);
                 let end = last.unwrap_or(self.until.seq);
@@ -214,7 +220,7 @@ impl Export {
             (text, count, digest)
         };
         let next = self.next();
-        let next = async { if is_last { Ok(None) } else { self.store.read_stretch(next).await.map(Some) } };
+        let next = async { if is_last { Ok(None) } else { self.reader.stretch(next).await.map(Some) } };
         let (written, next) = tokio::join!(look_at(&self.store, read, write), next);
         let (text, count, digest) = written?;
         (self.ahead, self.digest) = (next?, digest);

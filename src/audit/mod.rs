@@ -28,7 +28,11 @@ use crate::{
         ledger::{Entry, View},
         time::Clock,
     },
-    store::{Store, StoreError, ledger::Append, ledger_stretch::Stretch},
+    store::{
+        Store, StoreError,
+        ledger::Append,
+        ledger_stretch::{Stretch, aside},
+    },
 };
 
 /// Events in one commit.
@@ -137,15 +141,7 @@ impl Drain {
     }
 }
 
-/// Does what keeps a processor busy for a moment where no request waits for it.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-    }
-}
-
-/// Looks at a stretch there. What does not add up is read once more, column by column.
+/// Looks at a stretch where no request waits for it. What does not add up is read once more, column by column.
 async fn look_at<T: Send + 'static>(
     store: &Store,
     read: Stretch,

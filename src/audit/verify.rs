@@ -39,14 +39,15 @@ pub async fn watched(
     mut goes_on: impl FnMut(i64) -> bool,
 ) -> Result<Option<Report>, StoreError> {
     let mut examiner = Examiner::new(trusted, &store.evidence_keys().await?, anchors);
-    let mut read = store.read_stretch(Filter::behind(None)).await?;
+    let mut reader = store.audit_reader();
+    let mut read = reader.stretch(Filter::behind(None)).await?;
     loop {
         let Some(last) = read.last else {
             // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
             let head = examiner.head().seq;
             let beyond = store.checkpoints(head - 1, i64::MAX).await?;
             if !beyond.is_empty() {
-                read = store.read_stretch(read.here()).await?;
+                read = reader.stretch(read.here()).await?;
                 if read.last.is_some() {
                     continue;
                 }
@@ -75,7 +76,7 @@ pub async fn watched(
             (examiner, looked)
         };
         // The database reads the next stretch meanwhile.
-        let (looked, next) = tokio::join!(look_at(store, read, look), store.read_stretch(Filter::behind(Some(last))));
+        let (looked, next) = tokio::join!(look_at(store, read, look), reader.stretch(Filter::behind(Some(last))));
         let looked = looked?;
         examiner = looked.0;
         if let Err(flaw) = looked.1 {

@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use super::{
     StoreError,
     dialect::{Conn, Engine},
-    ledger, ledger_stretch,
+    ledger,
     tokens::{self, NewToken},
 };
 use crate::domain::{
     event::NewEvent,
-    ledger::{Entry, Hash, Head, View},
+    ledger::{Entry, Hash, Head},
 };
 
 /// The writer's open transaction.
@@ -125,9 +125,7 @@ impl<'c> Batch<'c> {
             // Whatever a trigger or a rule of somebody else does: what was recorded stands there, and nothing behind it, or
             // nothing is done.
             let one_more = i64::try_from(self.entries.len()).map_or(i64::MAX, |entries| entries.saturating_add(1));
-            let kept = ledger_stretch::behind(self.conn, first.seq.saturating_sub(1), one_more).await?;
-            let is_kept = |kept: Vec<View<'_>>| kept.into_iter().eq(self.entries.iter().map(Entry::view));
-            if !kept.views().is_some_and(is_kept) {
+            if ledger::behind(self.conn, first.seq.saturating_sub(1), one_more).await? != self.entries {
                 return Err(StoreError::Damaged("the audit log, which did not keep an entry as it was written"));
             }
         }

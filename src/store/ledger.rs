@@ -43,6 +43,8 @@ pub(super) const SELECT: &str = "SELECT seq, time, event, level, actor_kind, act
 
 /// On PostgreSQL: whoever appends waits for whoever appends, until the commit.
 pub(super) const LOCK_CHAIN: &str = "SELECT pg_advisory_xact_lock(7815264305)";
+/// On PostgreSQL: what was put off until the commit happens now.
+const NOTHING_PUT_OFF: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 /// On PostgreSQL: tells the other processes, with the commit, that somebody lost a right.
 pub(super) const TELL_OTHERS: &str =
     "SELECT pg_notify('lokid_rights', (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint::text)";
@@ -76,6 +78,19 @@ pub(super) async fn head(conn: &mut Conn) -> Result<Head, StoreError> {
         on_conn!(conn, conn => sqlx::query_as(sql).fetch_optional(conn).await?)
     };
     Ok(row.map_or(Head::EMPTY, |(seq, hash)| Head { seq, hash: hash_of(&hash) }))
+}
+
+/// At most so many entries behind a place, as they would be if this transaction ended now.
+pub(super) async fn behind(conn: &mut Conn, place: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
+    if let Conn::Postgres(_) = conn {
+        conn.run(NOTHING_PUT_OFF).await?;
+    }
+    let filter = Filter { in_order: true, ..Filter::behind(Some(place)) };
+    let sql = past_indexes(conn.engine(), &filter.sql(SELECT));
+    let rows: Vec<EntryRow> = on_conn!(conn, conn => {
+        bind_filter!(sqlx::query_as(sql), filter).bind(most).fetch_all(conn).await?
+    });
+    Ok(rows.into_iter().map(Entry::from).collect())
 }
 
 static INSERT: Texts = Texts::new(|rows| insert_many("audit", COLUMNS, rows));

@@ -22,7 +22,7 @@ impl From<EntryRow> for Entry {
 }
 
 /// A hash of the wrong length cannot be right; this one never verifies. (Zeros would: as the first entry's predecessor.)
-const NO_HASH: Hash = [0xFF; 32];
+pub(super) const NO_HASH: Hash = [0xFF; 32];
 
 pub(super) fn hash_of(bytes: &[u8]) -> Hash {
     bytes.try_into().unwrap_or(NO_HASH)
@@ -66,6 +66,11 @@ fn decoded<'r, T: sqlx::Type<sqlx::Postgres> + sqlx::Decode<'r, sqlx::Postgres>>
     if fits { T::decode(value).ok() } else { None }
 }
 
+/// What is no text has U+0000 at its end, which no text that lokid stores holds: it cannot pass for one.
+pub(super) fn marked(bytes: &[u8]) -> String {
+    format!("{}\0", String::from_utf8_lossy(bytes))
+}
+
 fn said(value: SqliteValueRef<'_>) -> String {
     if value.is_null() {
         return "\0".to_owned();
@@ -74,7 +79,7 @@ fn said(value: SqliteValueRef<'_>) -> String {
     let bytes = <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).unwrap_or_default();
     match std::str::from_utf8(bytes) {
         Ok(text) if is_text => text.to_owned(),
-        _ => format!("{}\0", String::from_utf8_lossy(bytes)),
+        _ => marked(bytes),
     }
 }
 
@@ -87,7 +92,7 @@ fn number(value: SqliteValueRef<'_>) -> i64 {
 trait Cells {
     /// No entry was written at the time that stands for what is no number.
     fn number(&self, at: usize) -> i64;
-    /// What is no text has U+0000 at its end, which no text that lokid stores holds: it cannot pass for one.
+    /// What is no text, as [`marked`].
     fn text(&self, at: usize) -> String;
     fn hash(&self, at: usize) -> Hash;
     fn is_missing(&self, at: usize) -> bool;

@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod evidence;
 pub mod exchange;
 pub mod ledger;
+mod ledger_file;
 mod ledger_filter;
 mod ledger_row;
 mod ledger_shape;
@@ -53,6 +54,9 @@ pub enum StoreError {
     /// The database did not do what it was asked.
     #[error("the database did not answer as it should")]
     Unavailable(#[from] sqlx::Error),
+    /// Nor did its file, to whoever reads the whole log.
+    #[error("the database did not answer as it should")]
+    Unreadable(#[from] rusqlite::Error),
     /// Too many acts wait, or the writer is gone.
     #[error("the database is too slow for what is asked of it")]
     Overloaded,

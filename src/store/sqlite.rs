@@ -20,7 +20,7 @@ use super::{OpenError, dialect::PREPARED};
 const CHECKED_WHOLE: u64 = 8 << 20;
 
 /// How long to wait for whoever holds a lock on the file.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How every connection is opened. WAL with FULL: a commit that was answered survives a power loss.
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {

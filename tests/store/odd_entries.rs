@@ -137,6 +137,48 @@ each_engine! {
         }
     }
 
+    /// However long they are, a stretch of them takes no more memory than one of short ones.
+    async fn long_texts_end_a_stretch_and_the_rest_comes_with_the_next(home) {
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        let long = event(EventName::TokenUsed).with("said", "x".repeat(300_000));
+        home.store.act(Append { events: vec![long; 10] }).await.unwrap();
+        let (mut reader, mut lasts) = (home.store.audit_reader(), vec![None]);
+        while let Some(last) = reader.stretch(Filter::behind(lasts[lasts.len() - 1])).await.unwrap().last {
+            lasts.push(Some(last));
+        }
+        assert_eq!(lasts[1..], [4, 8, 10].map(Some));
+        assert_eq!(fault(&home.store).await, None);
+    }
+
+    /// Whoever reads on behind it could read the same for ever.
+    async fn a_place_that_is_no_number_ends_the_reading_with_what_is_wrong(home) {
+        let mut raw = filled(&home).await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.drop_triggers().await;
+        raw.run("ALTER TABLE audit RENAME TO old; CREATE TABLE audit AS SELECT * FROM old").await.unwrap();
+        for place in ["x'37'", "6.5", "'sixty'"] {
+            raw.run(&format!("UPDATE audit SET seq = {place} WHERE seq = 7")).await.unwrap();
+            let mut reader = home.store.audit_reader();
+            let reading = async {
+                let mut last = None;
+                loop {
+                    match reader.stretch(Filter::behind(last)).await {
+                        Ok(read) => last = Some(read.last.expect("it ends before the odd place")),
+                        Err(e) => return e.to_string(),
+                    }
+                }
+            };
+            let said = tokio::time::timeout(Duration::from_secs(30), reading).await.expect("it has no end");
+            assert!(said.contains("a place is no number"), "{place}: {said}");
+            raw.run(&format!("UPDATE audit SET seq = 7 WHERE seq = {place}")).await.unwrap();
+            assert_eq!(fault(&home.store).await, None);
+        }
+    }
+
     /// What is signed about the log can be odd as well: then it is forged, or nobody's.
     async fn a_statement_of_another_kind_is_forged_and_a_key_that_is_none_is_passed_over(home) {
         let mut notary = signed_log(&home).await;
