@@ -26,7 +26,7 @@ pub(super) enum Verb {
         #[arg(long, value_name = "SEQ")]
         after: Option<i64>,
         /// How many
-        #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        #[arg(long, short = 'n', allow_negative_numbers = true, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
         lines: i64,
         #[command(flatten)]
         target: Target,

@@ -64,7 +64,7 @@ impl Backend {
         }
     }
 
-    /// As [`Self::open`], for whoever only reads: nothing is made where nothing is.
+    /// As [`Self::open`], for whoever acts on what is there: nothing is made where nothing is.
     pub(super) async fn existing(common: &Common, target: &Target) -> Result<Self, Failure> {
         if target.server.is_none() {
             existing_database(&sources(common))?;
@@ -349,7 +349,7 @@ fn escaped(text: &str) -> String {
 
 /// `lokid enterprise status`
 pub(super) async fn status(common: &Common, target: &Target) -> Result<(), Failure> {
-    let backend = Backend::open(common, target).await?;
+    let backend = Backend::existing(common, target).await?;
     let value = match &backend {
         Backend::Server { .. } => backend.call("GET", "/api/status", None).await?,
         Backend::Local(app, _) => {

@@ -52,7 +52,7 @@ pub(super) enum Verb {
         #[arg(long)]
         status: Option<String>,
         /// How many
-        #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=500))]
+        #[arg(long, short = 'n', allow_negative_numbers = true, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=500))]
         limit: i64,
         #[command(flatten)]
         server: Server,
@@ -65,7 +65,7 @@ pub(super) enum Verb {
         #[arg(long, short)]
         follow: bool,
         /// How many lines
-        #[arg(long, short = 'n', default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        #[arg(long, short = 'n', allow_negative_numbers = true, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         lines: i64,
         #[command(flatten)]
         server: Server,

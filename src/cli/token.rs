@@ -33,7 +33,7 @@ pub(super) enum Verb {
         /// Name or id
         token: String,
         /// How long the old one still works
-        #[arg(long, value_name = "HOURS", default_value_t = 24)]
+        #[arg(long, value_name = "HOURS", default_value_t = 24, allow_negative_numbers = true)]
         grace: u32,
         #[command(flatten)]
         target: Target,
@@ -45,13 +45,13 @@ pub(super) struct Generate {
     /// What to call it
     name: String,
     /// Scopes, separated by commas: *, control, write, read, audit
-    #[arg(long, value_name = "SCOPES", conflicts_with = "role")]
+    #[arg(long, alias = "scope", value_name = "SCOPES", conflicts_with = "role")]
     scopes: Option<String>,
     /// A role: admin, operator, viewer, auditor or one of your own
     #[arg(long)]
     role: Option<String>,
     /// Days until it expires [default: enterprise.tokens.default_expiration_days]
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
     expires: Option<u32>,
     #[command(flatten)]
     target: Target,
@@ -63,7 +63,11 @@ impl Verb {
         | Self::List { target, .. }
         | Self::Revoke { target, .. }
         | Self::Rotate { target, .. }) = &self;
-        let backend = Backend::open(common, target).await?;
+        // The first token may come before the server; whoever looks for one in the wrong directory is told.
+        let backend = match self {
+            Self::Generate(_) => Backend::open(common, target).await?,
+            _ => Backend::existing(common, target).await?,
+        };
         let done = self.act(common, &backend).await;
         backend.close().await;
         done

@@ -191,10 +191,13 @@ fn wrong_usage_is_2_a_refusal_is_1_and_help_leads_on() {
         "enterprise token generate a --scopes read --role viewer",
         "enterprise token generate a --expires soon",
         "enterprise audit tail -n 0",
+        "enterprise audit tail -n -1",
+        "enterprise token generate a --expires -1",
         "enterprise token rotate a --grace -1",
     ] {
         let ended = home.run(wrong);
         assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{wrong}: {}", ended.shown());
+        assert!(!ended.err.contains("unexpected argument '-1'"), "a number is not taken for an option: {}", ended.err);
     }
     for refused in [
         "enterprise token generate a --scopes root",

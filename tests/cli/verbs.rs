@@ -113,6 +113,29 @@ async fn a_changed_entry_is_found_and_named() {
     assert_eq!(home.ok("enterprise audit verify --json").json()["valid"], true);
 }
 
+/// Whoever looks for a token in the wrong directory is told, and does not find an installation there afterwards.
+#[test]
+fn what_is_not_there_is_not_made_by_looking_for_it() {
+    let home = Home::new();
+    let verbs =
+        ["enterprise token list", "enterprise token revoke ci", "enterprise token rotate ci", "enterprise status"];
+    for verb in verbs {
+        let lost = home.run(verb);
+        assert!(
+            lost.code == 1 && lost.err.starts_with("lokid: there is no database .loki/loki.db"),
+            "{}",
+            lost.shown()
+        );
+    }
+    assert!(!home.path().join(".loki").exists());
+    home.ok("enterprise token generate ci --scope read");
+    for verb in
+        ["enterprise token list", "enterprise token rotate ci", "enterprise token revoke ci", "enterprise status"]
+    {
+        home.ok(verb);
+    }
+}
+
 #[test]
 fn rights_are_reviewed_at_the_terminal() {
     let home = Home::new();
