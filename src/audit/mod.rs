@@ -9,6 +9,7 @@ mod flaw;
 pub mod lines;
 pub mod offline;
 mod outside;
+mod places;
 pub mod sink;
 pub mod verify;
 

@@ -7,7 +7,11 @@
 //! tail, a replaced log and a restored backup apart.
 
 pub use super::flaw::{Flaw, Report};
-use super::{examiner::Examiner, look_at};
+use super::{
+    examiner::Examiner,
+    look_at,
+    places::{Compared, Places},
+};
 use crate::{
     domain::{chain::Fault, ledger::View},
     keys::verify::PublicKeys,
@@ -41,8 +45,25 @@ pub async fn watched(
     let mut examiner = Examiner::new(trusted, &store.evidence_keys().await?, anchors);
     let mut reader = store.audit_reader();
     let mut read = reader.stretch(Filter::behind(None)).await?;
+    let (mut places, mut unseen) = (Some(Places::default()), None);
     loop {
         let Some(last) = read.last else {
+            if let Some(seen) = places.take() {
+                let (odd, compared) =
+                    reader.odd_place(Compared::with(seen, examiner.head().seq), Compared::is_odd).await?;
+                if let Some(seq) = odd {
+                    return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
+                }
+                // Added since, so it can be read now; or nobody was to see it.
+                unseen = compared.beyond.map(|first| (first, compared.last()));
+                read = reader.stretch(read.here()).await?;
+                if read.last.is_some() {
+                    continue;
+                }
+            }
+            if let Some((seq, _)) = unseen.filter(|(_, last)| examiner.head().seq < *last) {
+                return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
+            }
             // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
             let head = examiner.head().seq;
             let beyond = store.checkpoints(head - 1, i64::MAX).await?;
@@ -72,14 +93,14 @@ pub async fn watched(
             return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
         }
         let look = move |entries: &[View<'_>]| {
-            let looked = stretch(&mut examiner, entries, &stones, rows);
-            (examiner, looked)
+            let looked = stretch(&mut examiner, &mut places, entries, &stones, rows);
+            (examiner, places, looked)
         };
         // The database reads the next stretch meanwhile.
         let (looked, next) = tokio::join!(look_at(store, read, look), reader.stretch(Filter::behind(Some(last))));
         let looked = looked?;
-        examiner = looked.0;
-        if let Err(flaw) = looked.1 {
+        (examiner, places) = (looked.0, looked.1);
+        if let Err(flaw) = looked.2 {
             return Ok(Some(examiner.broken(flaw)));
         }
         read = next?;
@@ -88,6 +109,7 @@ pub async fn watched(
 
 fn stretch(
     examiner: &mut Examiner,
+    places: &mut Option<Places>,
     entries: &[View<'_>],
     stones: &[StoredTombstone],
     rows: Vec<StoredCheckpoint>,
@@ -112,6 +134,9 @@ fn stretch(
             continue;
         }
         examiner.entry(entry, entries.get(at + 1))?;
+        if let Some(places) = places {
+            places.add(entry.seq);
+        }
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ const MAY_BE_MISSING: std::ops::Range<usize> = 9..12;
 /// Bytes of texts behind which a stretch ends: a few long entries take no more memory than many short ones.
 const ENOUGH: usize = 1 << 20;
 
+const NO_NUMBER: StoreError = StoreError::Damaged("the audit log, in which a place is no number");
 /// What SQLite keeps of the file for it, as `PRAGMA cache_size` counts: half a mebibyte.
 const CACHE: i64 = -512;
 
@@ -41,6 +42,22 @@ pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     // Each page is read once.
     conn.pragma_update(None, "cache_size", CACHE)?;
     Ok(conn)
+}
+
+/// Every place of the table, one leaf after another, without looking for any.
+const PLACES: &str = "SELECT seq FROM audit NOT INDEXED";
+
+/// Shows each place that stands in the file, in the order in which it stands there, until one is odd; that one.
+pub(super) fn odd_place(conn: &Connection, mut is_odd: impl FnMut(i64) -> bool) -> Result<Option<i64>, StoreError> {
+    let mut statement = conn.prepare(PLACES)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Integer(seq) = row.get_ref(0)? else { return Err(NO_NUMBER) };
+        if is_odd(seq) {
+            return Ok(Some(seq));
+        }
+    }
+    Ok(None)
 }
 
 /// Entries as they stand in the file. Their texts follow one another.
@@ -75,9 +92,7 @@ impl Lines {
     }
 
     fn take(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
-        let Integer(seq) = row.get_ref(0)? else {
-            return Err(StoreError::Damaged("the audit log, in which a place is no number"));
-        };
+        let Integer(seq) = row.get_ref(0)? else { return Err(NO_NUMBER) };
         // No entry was written at the time that stands for what is none.
         let time = if let Integer(time) = row.get_ref(1)? { time } else { i64::MIN };
         let mut lengths = [None; TEXTS];

@@ -1,8 +1,6 @@
 //! Whether the tables of the log are the ones that lokid made. A trigger, a rule or a table that was built anew can keep
 //! entries out, show them twice or hide them, and leave the chain whole.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::BoxFuture;
 use sqlx::{Connection as _, SqlStr, SqliteConnection, SqlitePool};
 
@@ -12,10 +10,14 @@ use super::{
     open::{POSTGRES, SQLITE},
 };
 
-/// On SQLite: everything that belongs to the tables of the log, and every trigger and view, for one on another table can
-/// reach them too. Names count in any case.
-const OBJECTS: &str = "SELECT type, lower(name), lower(tbl_name), sql FROM sqlite_schema WHERE sql IS NOT NULL \
-     AND (lower(tbl_name) IN ('audit', 'audit_checkpoints', 'audit_tombstones', 'audit_keys') OR type IN ('trigger', 'view'))";
+/// On SQLite: all that it makes tables, indexes, triggers and views of. It goes by the definition alone: the kind and the
+/// table beside it may say anything. Names count in any case.
+const OBJECTS: &str = "SELECT type, lower(name), lower(tbl_name), sql FROM sqlite_schema WHERE sql IS NOT NULL";
+/// The tables of the log.
+const LOG: [&str; 4] = ["audit", "audit_checkpoints", "audit_tombstones", "audit_keys"];
+/// How SQLite begins to say what hides nothing: a table of somebody else, or one index more, for whoever reads the log as
+/// evidence reads past the indexes (`dialect::past_indexes`).
+const HARMLESS: [&str; 3] = ["CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX "];
 /// The version of the tables.
 const VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 /// On PostgreSQL: what is wrong with them, in words. `$1` and `$2` are the bodies of the two guards, `$3` the tables that
@@ -46,8 +48,8 @@ const FAULTS: &str = "WITH log(name, key) AS (VALUES ('audit', 'PRIMARY KEY (seq
          AND (a.attgenerated <> '' OR a.atttypmod <> -1 OR a.atttypid <> CASE WHEN a.attname IN ('seq', 'time') THEN 'bigint'::regtype \
          WHEN a.attname IN ('prev_hash', 'hash') THEN 'bytea'::regtype ELSE 'text'::regtype END) ORDER BY 1 LIMIT 1";
 
-/// What belongs to a table, by kind, name and table, with its definition.
-type Objects = BTreeMap<(String, String, String), String>;
+/// What SQLite is told to make: kind, name, table and definition.
+type Object = (String, String, String, String);
 
 impl Store {
     /// What about the tables of the log is not as lokid made it, in words.
@@ -89,29 +91,28 @@ async fn on_sqlite(pool: &SqlitePool) -> Result<Option<String>, StoreError> {
         ours = *version;
     }
     let theirs: i64 = sqlx::query_scalar(VERSION).fetch_one(pool).await?;
-    if theirs > ours {
-        // Of a newer lokid, which knows how they are to be.
-        return Ok(None);
-    }
     let expected = sqlx::query_as(OBJECTS).fetch_all(&mut fresh).await?;
-    let found = sqlx::query_as(OBJECTS).fetch_all(pool).await?;
-    Ok(difference(&objects(expected), &objects(found)))
+    let found: Vec<Object> = sqlx::query_as(OBJECTS).fetch_all(pool).await?;
+    let newer = |what: String| format!("{what} (they are of version {theirs}; this lokid knows {ours})");
+    Ok(difference(&expected, &found).map(|what| if theirs > ours { newer(what) } else { what }))
 }
 
-fn objects(rows: Vec<(String, String, String, String)>) -> Objects {
-    rows.into_iter().map(|(kind, name, table, sql)| ((kind, name, table), sql)).collect()
-}
-
-fn difference(expected: &Objects, found: &Objects) -> Option<String> {
-    let gone = expected.iter().find(|(object, _)| !found.contains_key(object));
-    let other = || expected.iter().find(|(object, sql)| found.get(object) != Some(sql));
-    // One index more hides nothing from whoever reads past the indexes (`dialect::past_indexes`).
-    let added = || found.keys().find(|object| object.0 != "index" && !expected.contains_key(object));
-    if let Some(((kind, name, table), _)) = gone {
-        return Some(format!("the {kind} {name} of the table {table} is missing"));
+/// A trigger on another table can reach the log's, so every one counts, and every view.
+fn difference(expected: &[Object], found: &[Object]) -> Option<String> {
+    let counts = |object: &&Object| LOG.contains(&&*object.2) || ["trigger", "view"].contains(&&*object.0);
+    for object in expected.iter().filter(counts).filter(|object| !found.contains(object)) {
+        let (kind, name, table, _) = object;
+        let is_there = found.iter().any(|other| (&other.0, &other.1, &other.2) == (kind, name, table));
+        return Some(if is_there {
+            format!("the {kind} {name} was made anew otherwise")
+        } else {
+            format!("the {kind} {name} of the table {table} is missing")
+        });
     }
-    if let Some(((kind, name, _), _)) = other() {
-        return Some(format!("the {kind} {name} was made anew otherwise"));
-    }
-    added().map(|(kind, name, table)| format!("the {kind} {name} was added to the table {table}"))
+    let is_added =
+        |object: &&Object| !expected.contains(object) && !HARMLESS.iter().any(|begin| object.3.starts_with(begin));
+    found
+        .iter()
+        .find(is_added)
+        .map(|(kind, name, table, _)| format!("the {kind} {name} was added to the table {table}"))
 }

@@ -81,6 +81,32 @@ impl Reader {
             Source::Server(pool) => in_time(rows(pool, asked)).await,
         }
     }
+
+    /// On SQLite, shows `is_odd` every place that stands in the table, in the order in which it stands there, until one is
+    /// odd; that one, and the state as it is then. A stretch is looked for by its first place, and whoever writes to the
+    /// file can make SQLite look past entries that it shows at other times. Of PostgreSQL nothing is shown.
+    ///
+    /// # Errors
+    /// When the database cannot say.
+    pub async fn odd_place<S>(
+        &mut self,
+        state: S,
+        is_odd: fn(&mut S, i64) -> bool,
+    ) -> Result<(Option<i64>, S), StoreError>
+    where
+        S: Send + 'static,
+    {
+        let Source::File(path, conn) = &mut self.0 else { return Ok((None, state)) };
+        let (path, ready, mut state) = (path.clone(), conn.take(), state);
+        let looked = aside(move || {
+            let conn = ready.map_or_else(|| ledger_file::open(&path), Ok)?;
+            let odd = ledger_file::odd_place(&conn, |place| is_odd(&mut state, place))?;
+            Ok::<_, StoreError>((conn, odd, state))
+        });
+        let (used, odd, state) = looked.await?;
+        *conn = Some(used);
+        Ok((odd, state))
+    }
 }
 
 fn file(path: &Path, ready: Option<Connection>, asked: Filter) -> Result<(Connection, Stretch), StoreError> {

@@ -179,6 +179,67 @@ each_engine! {
         }
     }
 
+    /// SQLite goes by a definition, whatever the columns beside it say, and so does the examination.
+    async fn a_trigger_that_calls_itself_something_else_is_named(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        for (made, kind) in [
+            ("TRIGGER zz AFTER INSERT ON tokens BEGIN SELECT 1; END", "TRIGGER"),
+            ("VIEW zz AS SELECT 1", "VIEW"),
+        ] {
+            let disguises = [
+                format!("type = '{kind}'"),
+                format!("type = '{kind}', tbl_name = tbl_name || char(0) || 'x'"),
+            ];
+            for disguise in disguises {
+                let put = format!("CREATE {made}; PRAGMA writable_schema = ON; UPDATE sqlite_schema SET {disguise} WHERE name = 'zz'");
+                raw.run(&put).await.unwrap();
+                let found = shape(&notary, &home.store).await.unwrap_or_default();
+                assert!(found.contains("zz was added to the table"), "{disguise}: {found}");
+                raw.run("DELETE FROM sqlite_schema WHERE name = 'zz'; PRAGMA writable_schema = RESET").await.unwrap();
+                assert_eq!(shape(&notary, &home.store).await, None);
+            }
+        }
+        raw.run("CREATE TABLE zz (a); CREATE INDEX zzz ON audit (node)").await.unwrap();
+        assert_eq!(shape(&notary, &home.store).await, None, "what hides nothing is no fault");
+    }
+
+    /// Nobody switches the comparison off by saying that a newer lokid was there.
+    async fn tables_of_a_newer_version_are_compared_all_the_same(home) {
+        let notary = signed_log(&home).await;
+        let mut raw = home.behind_its_back().await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.run("INSERT INTO _sqlx_migrations SELECT 999, description, installed_on, success, checksum, execution_time \
+            FROM _sqlx_migrations WHERE version = 1").await.unwrap();
+        assert_eq!(shape(&notary, &home.store).await, None);
+        raw.drop_triggers().await;
+        let found = shape(&notary, &home.store).await.unwrap_or_default();
+        assert!(found.contains("missing") && found.contains("of version 999"), "{found}");
+    }
+
+    /// A stretch is looked for by its first place, so where one ends a second entry of its last place is passed over.
+    async fn a_second_entry_at_a_place_where_a_stretch_ends_is_named(home) {
+        let notary = signed_log(&home).await;
+        append(&home.store, 1_100).await;
+        let mut raw = home.behind_its_back().await;
+        if home.store.engine() == Engine::Postgres {
+            return;
+        }
+        raw.drop_triggers().await;
+        raw.run("ALTER TABLE audit RENAME TO old; CREATE TABLE audit AS SELECT * FROM old").await.unwrap();
+        for place in [1_024, 1_142] {
+            raw.run(&format!("INSERT INTO audit SELECT {place}, {COLUMNS} FROM audit WHERE seq = 7")).await.unwrap();
+            assert_eq!(notary.flaw(&home.store).await, Some(("inserted", place)));
+            raw.run("DELETE FROM audit WHERE rowid = (SELECT MAX(rowid) FROM audit)").await.unwrap();
+            assert_eq!(notary.flaw(&home.store).await, None);
+        }
+    }
+
     /// A tombstone that nobody signed, within a genuine one, must not hide what is put in behind it.
     async fn nothing_is_slipped_in_under_a_tombstone_within_another(home) {
         let mut notary = Notary::new();
