@@ -52,6 +52,8 @@ pub struct EventQueue {
     queue: mpsc::Sender<Message>,
     lost: Arc<AtomicU64>,
     lost_ever: Arc<AtomicU64>,
+    /// How many wait for what was handed over.
+    waited_for: Arc<AtomicU64>,
 }
 
 impl EventQueue {
@@ -59,9 +61,11 @@ impl EventQueue {
     pub fn start(store: Store, clock: Clock, capacity: usize) -> Self {
         let (queue, messages) = mpsc::channel(capacity);
         let lost = Arc::new(AtomicU64::new(0));
-        let drain = Drain { store, clock, lost: Arc::clone(&lost), held: Vec::new() };
+        let waited_for = Arc::new(AtomicU64::new(0));
+        let drain =
+            Drain { store, clock, lost: Arc::clone(&lost), waited_for: Arc::clone(&waited_for), held: Vec::new() };
         tokio::spawn(drain.run(messages));
-        Self { queue, lost, lost_ever: Arc::default() }
+        Self { queue, lost, lost_ever: Arc::default(), waited_for }
     }
 
     /// Hands an event over, or counts it when too many wait.
@@ -90,9 +94,11 @@ impl EventQueue {
     /// Waits until everything that was handed over before is committed (or given up at shutdown).
     pub async fn flush(&self) {
         let (reply, done) = oneshot::channel();
+        self.waited_for.fetch_add(1, Ordering::Relaxed);
         if self.queue.send(Message::Flush(reply)).await.is_ok() {
             let _ = done.await;
         }
+        self.waited_for.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -100,6 +106,7 @@ struct Drain {
     store: Store,
     clock: Clock,
     lost: Arc<AtomicU64>,
+    waited_for: Arc<AtomicU64>,
     /// Events that are not committed yet.
     held: Vec<NewEvent>,
 }
@@ -134,7 +141,8 @@ impl Drain {
                 Ok(()) => return self.held.clear(),
                 Err(e) => tracing::warn!(error = %e, events = self.held.len(), "audit events wait for the database"),
             }
-            if give_up {
+            // Whoever ends the server does not wait for a database that takes nothing.
+            if give_up || self.waited_for.load(Ordering::Relaxed) > 0 {
                 return;
             }
             tokio::time::sleep(PAUSE).await;

@@ -6,9 +6,11 @@ use std::{
 };
 
 use lokid::{
+    audit::EventQueue,
     domain::{
         event::{EventName, NewEvent, Outcome},
         ledger::Head,
+        time::Clock,
     },
     store::{
         Act, Batch, Database, Store, StoreError,
@@ -53,6 +55,19 @@ async fn restart(shared: &Shared, database: &Database) {
 }
 
 each_engine! {
+    /// Whoever ends a server does not wait for a log that takes nothing; what is held comes as soon as it takes something.
+    async fn a_log_that_takes_nothing_does_not_hold_up_the_end(home) {
+        let queue = EventQueue::start(home.store.clone(), Clock::system(), 8);
+        let mut raw = home.behind_its_back().await;
+        raw.run("ALTER TABLE audit RENAME TO hidden").await.unwrap();
+        queue.record(event(EventName::TokenUsed));
+        until("it is tried", Duration::from_secs(9), async || (queue.depth() == 0).then_some(())).await;
+        tokio::time::timeout(Duration::from_secs(20), queue.flush()).await.expect("it is waited for without end");
+        raw.run("ALTER TABLE hidden RENAME TO audit").await.unwrap();
+        queue.flush().await;
+        assert_eq!(walk(&home.store).await.unwrap().seq, 1);
+    }
+
     /// 64 writers with 1,000 events each, while the server is closed and opened again twice.
     async fn the_chain_has_no_gap_and_no_event_is_lost_or_doubled(home) {
         let mut home = home;
