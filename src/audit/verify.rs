@@ -19,6 +19,7 @@ use crate::{
         Store, StoreError,
         evidence::{StoredCheckpoint, StoredTombstone},
         ledger::Filter,
+        ledger_stretch::{Reader, Stretch},
     },
 };
 
@@ -45,42 +46,28 @@ pub async fn watched(
     let mut examiner = Examiner::new(trusted, &store.evidence_keys().await?, anchors);
     let mut reader = store.audit_reader();
     let mut read = reader.stretch(Filter::behind(None)).await?;
-    let (mut places, mut unseen) = (Some(Places::default()), None);
+    let (mut places, mut added) = (Some(Places::default()), None);
     loop {
         let Some(last) = read.last else {
             if let Some(seen) = places.take() {
-                let (odd, compared) =
-                    reader.odd_place(Compared::with(seen, examiner.head().seq), Compared::is_odd).await?;
-                if let Some(seq) = odd {
-                    return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
-                }
-                // Added since, so it can be read now; or nobody was to see it.
-                unseen = compared.beyond.map(|first| (first, compared.last()));
-                read = reader.stretch(read.here()).await?;
-                if read.last.is_some() {
-                    continue;
+                let compared = compared(&mut reader, seen, examiner.head().seq).await?;
+                match compared {
+                    Ok(since) => added = since,
+                    Err(flaw) => return Ok(Some(examiner.broken(flaw))),
                 }
             }
-            if let Some((seq, _)) = unseen.filter(|(_, last)| examiner.head().seq < *last) {
-                return Ok(Some(examiner.broken(Fault::Inserted { seq }.into())));
-            }
-            // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
-            let head = examiner.head().seq;
-            let beyond = store.checkpoints(head - 1, i64::MAX).await?;
-            if !beyond.is_empty() {
-                read = reader.stretch(read.here()).await?;
-                if read.last.is_some() {
-                    continue;
+            match at_the_end(&mut examiner, store, &mut reader, (read.here(), added)).await? {
+                Ok(Some(more)) => read = more,
+                Ok(None) => {
+                    let mut report = examiner.end();
+                    if report.flaw.is_none() {
+                        report.flaw = store.audit_shape().await?.map(|what| Flaw::Rebuilt { what });
+                    }
+                    return Ok(Some(report));
                 }
+                Err(flaw) => return Ok(Some(examiner.broken(flaw))),
             }
-            if let Err(flaw) = tail(&mut examiner, store, beyond).await? {
-                return Ok(Some(examiner.broken(flaw)));
-            }
-            let mut report = examiner.end();
-            if report.flaw.is_none() {
-                report.flaw = store.audit_shape().await?.map(|what| Flaw::Rebuilt { what });
-            }
-            return Ok(Some(report));
+            continue;
         };
         let after = examiner.head().seq;
         if !goes_on(after) {
@@ -105,6 +92,42 @@ pub async fn watched(
         }
         read = next?;
     }
+}
+
+/// The first place and the last of what was added while the log was read.
+type Added = Option<(i64, i64)>;
+
+/// Compares all places that stand in the table with those that were seen. What stands behind the head was added since, so
+/// it can be read now; or nobody was to see it.
+async fn compared(reader: &mut Reader, seen: Places, head: i64) -> Result<Result<Added, Flaw>, StoreError> {
+    let (odd, compared) = reader.odd_place(Compared::with(seen, head), Compared::is_odd).await?;
+    Ok(match odd {
+        Some(seq) => Err(Fault::Inserted { seq }.into()),
+        None => Ok(compared.beyond.map(|first| (first, compared.last()))),
+    })
+}
+
+/// Where nothing is left to be read: what came since, or nothing.
+async fn at_the_end(
+    examiner: &mut Examiner,
+    store: &Store,
+    reader: &mut Reader,
+    (behind, added): (Filter, Added),
+) -> Result<Result<Option<Stretch>, Flaw>, StoreError> {
+    let head = examiner.head().seq;
+    let unseen = added.filter(|(_, last)| head < *last);
+    // A checkpoint commits together with its own entry, so one that is seen now has it, or lost it.
+    let beyond = store.checkpoints(head - 1, i64::MAX).await?;
+    if unseen.is_some() || !beyond.is_empty() {
+        let more = reader.stretch(behind).await?;
+        if more.last.is_some() {
+            return Ok(Ok(Some(more)));
+        }
+    }
+    if let Some((seq, _)) = unseen {
+        return Ok(Err(Fault::Inserted { seq }.into()));
+    }
+    Ok(tail(examiner, store, beyond).await?.map(|()| None))
 }
 
 fn stretch(

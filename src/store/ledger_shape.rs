@@ -100,8 +100,8 @@ async fn on_sqlite(pool: &SqlitePool) -> Result<Option<String>, StoreError> {
 /// A trigger on another table can reach the log's, so every one counts, and every view.
 fn difference(expected: &[Object], found: &[Object]) -> Option<String> {
     let counts = |object: &&Object| LOG.contains(&&*object.2) || ["trigger", "view"].contains(&&*object.0);
-    for object in expected.iter().filter(counts).filter(|object| !found.contains(object)) {
-        let (kind, name, table, _) = object;
+    let lost = expected.iter().filter(counts).find(|object| !found.contains(object));
+    if let Some((kind, name, table, _)) = lost {
         let is_there = found.iter().any(|other| (&other.0, &other.1, &other.2) == (kind, name, table));
         return Some(if is_there {
             format!("the {kind} {name} was made anew otherwise")
