@@ -122,7 +122,7 @@ impl Drain {
                     Message::Flush(reply) => flushed.push(reply),
                 }
             }
-            self.commit(!flushed.is_empty()).await;
+            self.commit().await;
             for reply in flushed {
                 let _ = reply.send(());
             }
@@ -130,7 +130,7 @@ impl Drain {
     }
 
     /// Commits what is held. Meanwhile the queue fills, and beyond its end events are counted.
-    async fn commit(&mut self, give_up: bool) {
+    async fn commit(&mut self) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let gap = NewEvent::new(self.clock.now(), EventName::AuditGap, Actor::system());
@@ -142,7 +142,7 @@ impl Drain {
                 Err(e) => tracing::warn!(error = %e, events = self.held.len(), "audit events wait for the database"),
             }
             // Whoever ends the server does not wait for a database that takes nothing.
-            if give_up || self.waited_for.load(Ordering::Relaxed) > 0 {
+            if self.waited_for.load(Ordering::Relaxed) > 0 {
                 return;
             }
             tokio::time::sleep(PAUSE).await;

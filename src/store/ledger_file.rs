@@ -3,7 +3,7 @@
 //! sqlx copies each column of each row and hands it from thread to thread, which for eighteen of them takes longer than
 //! everything that is done with them. Here a value is looked at where SQLite keeps it, together with its kind: a table that
 //! was built anew holds anything in any column, and nothing but what was hashed may pass for it
-//! ([`super::ledger_row::marked`]).
+//! ([`super::ledger_row::shown`]).
 
 use std::path::Path;
 
@@ -14,8 +14,9 @@ use rusqlite::{
 
 use super::{
     StoreError,
+    dialect::{Engine, past_indexes},
     ledger::{Filter, SELECT},
-    ledger_row::{NO_HASH, hash_of, marked},
+    ledger_row::{NO_HASH, hash_of, shown},
     ledger_stretch::{Fields, Odd, view},
     sqlite::PATIENCE,
 };
@@ -77,9 +78,9 @@ struct Line {
 }
 
 impl Lines {
-    /// At most so many entries between the filter's places, oldest first, past every index (`dialect::past_indexes`).
+    /// At most so many entries between the filter's places, oldest first, past every index.
     pub(super) fn read(conn: &Connection, asked: &Filter, most: i64) -> Result<Self, StoreError> {
-        let mut statement = conn.prepare(&asked.sql(&format!("{SELECT} NOT INDEXED")))?;
+        let mut statement = conn.prepare(&past_indexes(Engine::Sqlite, &asked.sql(SELECT)).0)?;
         let places = [asked.before, asked.after].into_iter().flatten().chain([most]);
         let mut rows = statement.query(rusqlite::params_from_iter(places))?;
         let mut read = Self::default();
@@ -110,16 +111,13 @@ impl Lines {
     /// Adds a text; how long it is.
     fn keep(&mut self, value: ValueRef<'_>) -> usize {
         let before = self.texts.len();
-        match value {
-            Text(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => self.texts.push_str(text),
-                Err(_) => self.texts.push_str(&marked(bytes)),
-            },
-            Blob(bytes) => self.texts.push_str(&marked(bytes)),
-            Integer(number) => self.texts.push_str(&marked(number.to_string().as_bytes())),
-            Real(number) => self.texts.push_str(&marked(number.to_string().as_bytes())),
-            Null => self.texts.push_str(&marked(b"")),
-        }
+        self.texts.push_str(&match value {
+            Text(bytes) => shown(bytes, true),
+            Blob(bytes) => shown(bytes, false),
+            Integer(number) => shown(number.to_string().as_bytes(), false).into_owned().into(),
+            Real(number) => shown(number.to_string().as_bytes(), false).into_owned().into(),
+            Null => shown(b"", false),
+        });
         self.texts.len() - before
     }
 

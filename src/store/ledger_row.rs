@@ -1,6 +1,8 @@
 //! An entry of the log from a row, whatever stands there: one that was tampered with has to be shown and found too, so
 //! nothing that a column holds is an error, and nothing that lokid did not write passes for what it wrote.
 
+use std::borrow::Cow;
+
 use sqlx::{
     Row, TypeInfo as _, ValueRef as _,
     postgres::{PgRow, PgValueRef},
@@ -67,8 +69,11 @@ fn decoded<'r, T: sqlx::Type<sqlx::Postgres> + sqlx::Decode<'r, sqlx::Postgres>>
 }
 
 /// What is no text has U+0000 at its end, which no text that lokid stores holds: it cannot pass for one.
-pub(super) fn marked(bytes: &[u8]) -> String {
-    format!("{}\0", String::from_utf8_lossy(bytes))
+pub(super) fn shown(bytes: &[u8], is_text: bool) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_text => text.into(),
+        _ => format!("{}\0", String::from_utf8_lossy(bytes)).into(),
+    }
 }
 
 fn said(value: SqliteValueRef<'_>) -> String {
@@ -77,10 +82,7 @@ fn said(value: SqliteValueRef<'_>) -> String {
     }
     let is_text = value.type_info().name() == "TEXT";
     let bytes = <&[u8] as sqlx::Decode<'_, sqlx::Sqlite>>::decode(value).unwrap_or_default();
-    match std::str::from_utf8(bytes) {
-        Ok(text) if is_text => text.to_owned(),
-        _ => marked(bytes),
-    }
+    shown(bytes, is_text).into_owned()
 }
 
 fn number(value: SqliteValueRef<'_>) -> i64 {
@@ -92,7 +94,7 @@ fn number(value: SqliteValueRef<'_>) -> i64 {
 trait Cells {
     /// No entry was written at the time that stands for what is no number.
     fn number(&self, at: usize) -> i64;
-    /// What is no text, as [`marked`].
+    /// What is no text, as [`shown`] shows it.
     fn text(&self, at: usize) -> String;
     fn hash(&self, at: usize) -> Hash;
     fn is_missing(&self, at: usize) -> bool;

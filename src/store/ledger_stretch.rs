@@ -2,7 +2,7 @@
 //! request waits for it, and nothing of it is copied. What does not add up was not written by lokid; then the stretch is
 //! read column by column.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 use sqlx::{AssertSqlSafe, PgPool, Row as _, ValueRef as _, postgres::PgRow};
@@ -41,9 +41,14 @@ enum Read {
 pub struct Reader(Source);
 
 enum Source {
-    /// The connection is elsewhere while a stretch is read; one that did not come back is opened anew.
-    File(PathBuf, Option<Connection>),
+    File(File),
     Server(PgPool),
+}
+
+struct File {
+    path: PathBuf,
+    /// Elsewhere while it is used; one that did not come back is opened anew.
+    conn: Option<Connection>,
 }
 
 impl Store {
@@ -58,7 +63,9 @@ impl Store {
     /// For whoever reads the whole log.
     pub fn audit_reader(&self) -> Reader {
         Reader(match &self.db {
-            Db::Sqlite(pool) => Source::File(pool.connect_options().get_filename().to_owned(), None),
+            Db::Sqlite(pool) => {
+                Source::File(File { path: pool.connect_options().get_filename().to_owned(), conn: None })
+            }
             Db::Postgres(pool) => Source::Server(pool.clone()),
         })
     }
@@ -72,11 +79,12 @@ impl Reader {
     pub async fn stretch(&mut self, asked: Filter) -> Result<Stretch, StoreError> {
         let asked = Filter { oldest_first: true, ..asked };
         match &mut self.0 {
-            Source::File(path, conn) => {
-                let (path, ready) = (path.clone(), conn.take());
-                let (used, stretch) = aside(move || file(&path, ready, asked)).await?;
-                *conn = Some(used);
-                Ok(stretch)
+            Source::File(file) => {
+                let read = move |conn: &Connection| {
+                    let lines = Lines::read(conn, &asked, AT_ONCE)?;
+                    Ok(Stretch { asked, last: lines.last(), read: Read::Lines(lines) })
+                };
+                file.look(read).await
             }
             Source::Server(pool) => in_time(rows(pool, asked)).await,
         }
@@ -96,23 +104,33 @@ impl Reader {
     where
         S: Send + 'static,
     {
-        let Source::File(path, conn) = &mut self.0 else { return Ok((None, state)) };
-        let (path, ready, mut state) = (path.clone(), conn.take(), state);
-        let looked = aside(move || {
-            let conn = ready.map_or_else(|| ledger_file::open(&path), Ok)?;
-            let odd = ledger_file::odd_place(&conn, |place| is_odd(&mut state, place))?;
-            Ok::<_, StoreError>((conn, odd, state))
-        });
-        let (used, odd, state) = looked.await?;
-        *conn = Some(used);
-        Ok((odd, state))
+        let Source::File(file) = &mut self.0 else { return Ok((None, state)) };
+        let mut state = state;
+        file.look(move |conn| {
+            let odd = ledger_file::odd_place(conn, |place| is_odd(&mut state, place))?;
+            Ok((odd, state))
+        })
+        .await
     }
 }
 
-fn file(path: &Path, ready: Option<Connection>, asked: Filter) -> Result<(Connection, Stretch), StoreError> {
-    let conn = ready.map_or_else(|| ledger_file::open(path), Ok)?;
-    let lines = Lines::read(&conn, &asked, AT_ONCE)?;
-    Ok((conn, Stretch { asked, last: lines.last(), read: Read::Lines(lines) }))
+impl File {
+    /// Looks into it where no request waits.
+    async fn look<T, L>(&mut self, look: L) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        L: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (path, ready) = (self.path.clone(), self.conn.take());
+        let looked = aside(move || {
+            let conn = ready.map_or_else(|| ledger_file::open(&path), Ok)?;
+            let found = look(&conn)?;
+            Ok::<_, StoreError>((conn, found))
+        });
+        let (conn, found) = looked.await?;
+        self.conn = Some(conn);
+        Ok(found)
+    }
 }
 
 async fn rows(pool: &PgPool, asked: Filter) -> Result<Stretch, StoreError> {

@@ -118,7 +118,7 @@ async fn a_changed_entry_is_found_and_named() {
 fn what_is_not_there_is_not_made_by_looking_for_it() {
     let home = Home::new();
     let verbs =
-        ["enterprise token list", "enterprise token revoke ci", "enterprise token rotate ci", "enterprise status"];
+        ["enterprise token list", "enterprise token rotate ci", "enterprise token revoke ci", "enterprise status"];
     for verb in verbs {
         let lost = home.run(verb);
         assert!(
@@ -129,9 +129,7 @@ fn what_is_not_there_is_not_made_by_looking_for_it() {
     }
     assert!(!home.path().join(".loki").exists());
     home.ok("enterprise token generate ci --scope read");
-    for verb in
-        ["enterprise token list", "enterprise token rotate ci", "enterprise token revoke ci", "enterprise status"]
-    {
+    for verb in verbs {
         home.ok(verb);
     }
 }
